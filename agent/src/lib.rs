@@ -1,0 +1,71 @@
+//! The agent: reads a configuration, has the engine deploy, and says what came of it.
+//!
+//! The program `certdeploy` is this crate with the standard connectors. An agent with others is as short:
+//!
+//! ```no_run
+//! fn main() -> std::process::ExitCode {
+//!     certdeploy::run(certdeploy::registry() /* .with::<MyConnector>() */)
+//! }
+//! ```
+//!
+//! The exit codes are those of [`deploy_core::Outcome::exit_code`], and 2 for a wrong configuration or command line. Of
+//! several, the most severe counts: 5, 1, 4, 8, 6, 7, 3, 2, 10, 0.
+
+mod cli;
+mod commands;
+mod config;
+mod environment;
+mod exit;
+mod failure;
+#[cfg(test)]
+mod fixtures;
+mod nearest;
+mod output;
+mod reference;
+mod service;
+mod session;
+mod signals;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use deploy_core::Registry;
+
+pub use output::json::schemas;
+pub use reference::configuration_reference;
+
+/// The standard connectors, each behind the cargo feature of its name.
+macro_rules! connectors {
+    ($($kind:literal => $connector:path,)*) => {
+        /// The connectors that this build has.
+        #[must_use]
+        pub fn registry() -> Registry {
+            let registry = Registry::new();
+            $(
+                #[cfg(feature = $kind)]
+                let registry = registry.with::<$connector>();
+            )*
+            registry
+        }
+
+        /// The kinds of all standard connectors, built in or not. Each is the name of its cargo feature.
+        const STANDARD: &[&str] = &[$($kind),*];
+    };
+}
+
+connectors! {
+    "nginx" => deploy_nginx::Nginx,
+}
+
+/// Runs the program: reads the command line, does what it asks, prints, and returns the exit code.
+///
+/// Takes its arguments from [`std::env::args_os`] and starts a Tokio runtime where a command needs one, so call it from a
+/// plain `main`.
+#[must_use]
+#[expect(clippy::needless_pass_by_value, reason = "nobody has a use for it afterwards, and `run(registry())` reads well")]
+pub fn run(registry: Registry) -> ExitCode {
+    environment::forbid_core_files();
+    // A defect ends with the documented code for one, not with that of Rust's runtime, which means nothing here.
+    let code = catch_unwind(AssertUnwindSafe(|| commands::run(std::env::args_os(), &registry)));
+    ExitCode::from(code.unwrap_or(exit::FAILURE))
+}

@@ -1,0 +1,212 @@
+//! What a deployment is carried out with: host, state directory, deadline, cancellation, crypto provider, events.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls::crypto::CryptoProvider;
+
+use crate::event::{Discard, Event, EventSink};
+use crate::host::{Host, Local};
+use crate::secret::SecretString;
+
+/// Everything that a deployment needs from its surroundings. Cheap to clone; nothing is global.
+///
+/// ```
+/// # fn provider() -> std::sync::Arc<rustls::crypto::CryptoProvider> { std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider()) }
+/// use std::time::Duration;
+/// let context = deploy_core::Context::new("/var/lib/my-agent", provider()).with_timeout(Duration::from_secs(60));
+/// assert_eq!(context.state_directory(), std::path::Path::new("/var/lib/my-agent"));
+/// ```
+#[derive(Clone)]
+pub struct Context {
+    host: Arc<dyn Host>,
+    state_directory: Arc<Path>,
+    provider: Arc<CryptoProvider>,
+    events: Arc<dyn EventSink>,
+    cancellation: Cancellation,
+    deadline: Option<Instant>,
+    timeout: Duration,
+    force: bool,
+    variables: Arc<Variables>,
+}
+
+type Variables = dyn Fn(&str) -> Option<SecretString> + Send + Sync;
+
+impl Context {
+    /// A context for this machine: 120 seconds for a deployment, no cancellation, events discarded.
+    ///
+    /// `state_directory` is an absolute path; it is created with mode 0700 when it is first needed, and must be on a disk that
+    /// survives a reboot. One directory serves all targets of an agent.
+    pub fn new(state_directory: impl Into<PathBuf>, provider: Arc<CryptoProvider>) -> Self {
+        Self {
+            host: Arc::new(Local::new()),
+            state_directory: state_directory.into().into(),
+            provider,
+            events: Arc::new(Discard),
+            cancellation: Cancellation::default(),
+            deadline: None,
+            timeout: Duration::from_secs(120),
+            force: false,
+            variables: Arc::new(|_| None),
+        }
+    }
+
+    /// On another host.
+    #[must_use]
+    pub fn with_host(mut self, host: Arc<dyn Host>) -> Self {
+        self.host = host;
+        self
+    }
+
+    /// With somewhere for events to go.
+    #[must_use]
+    pub fn with_events(mut self, events: Arc<dyn EventSink>) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// With a handle by which the caller can stop it.
+    #[must_use]
+    pub fn with_cancellation(mut self, cancellation: Cancellation) -> Self {
+        self.cancellation = cancellation;
+        self
+    }
+
+    /// With another time limit for one deployment, rollback (60 seconds of its own) not counted. Default 120 seconds.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Runs hooks even when nothing changed, and replaces a live certificate that lasts longer or covers more names.
+    #[must_use]
+    pub fn with_force(mut self, force: bool) -> Self {
+        self.force = force;
+        self
+    }
+
+    /// With what `env:` references are looked up in. A library never reads the environment by itself.
+    #[must_use]
+    pub fn with_variables(mut self, lookup: impl Fn(&str) -> Option<SecretString> + Send + Sync + 'static) -> Self {
+        self.variables = Arc::new(lookup);
+        self
+    }
+
+    /// The machine.
+    #[must_use]
+    pub fn host(&self) -> &dyn Host {
+        &*self.host
+    }
+
+    /// The machine, to keep.
+    #[must_use]
+    pub fn host_handle(&self) -> Arc<dyn Host> {
+        Arc::clone(&self.host)
+    }
+
+    /// Where journals, locks, markers and history live.
+    #[must_use]
+    pub fn state_directory(&self) -> &Path {
+        &self.state_directory
+    }
+
+    /// The crypto provider for probes and in-memory handshakes.
+    #[must_use]
+    pub fn provider(&self) -> &Arc<CryptoProvider> {
+        &self.provider
+    }
+
+    /// Whether the caller asked to go ahead regardless.
+    #[must_use]
+    pub fn force(&self) -> bool {
+        self.force
+    }
+
+    /// How it can be stopped.
+    #[must_use]
+    pub fn cancellation(&self) -> &Cancellation {
+        &self.cancellation
+    }
+
+    /// The time limit for one deployment.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// When this deployment must be over: fixed when it starts.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline.unwrap_or_else(|| Instant::now() + self.timeout)
+    }
+
+    /// The value of an `env:` reference.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<SecretString> {
+        (self.variables)(name)
+    }
+
+    /// Starts the clock.
+    pub(crate) fn started(&self) -> Self {
+        Self { deadline: Some(self.deadline()), ..self.clone() }
+    }
+
+    /// For what must run to its end: a deadline of its own, deaf to cancellation.
+    pub(crate) fn undisturbed(&self, limit: Duration) -> Self {
+        Self { deadline: Some(Instant::now() + limit), cancellation: Cancellation::default(), ..self.clone() }
+    }
+
+    pub(crate) fn emit(&self, event: &Event) {
+        self.events.event(event);
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Context")
+            .field("host", &self.host.name())
+            .field("state_directory", &self.state_directory)
+            .field("timeout", &self.timeout)
+            .field("force", &self.force)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Lets a caller stop deployments that are under way. Clones share one state.
+///
+/// Before the swap a cancelled deployment leaves everything as it was; after it, it rolls back.
+#[derive(Clone, Default)]
+pub struct Cancellation(Arc<(Mutex<bool>, Condvar)>);
+
+impl Cancellation {
+    /// Asks for the stop, for good.
+    pub fn cancel(&self) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.1.notify_all();
+    }
+
+    /// Whether it was asked for.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until cancelled, at most this long; says whether it was.
+    #[must_use]
+    pub fn wait(&self, at_most: Duration) -> bool {
+        let guard = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (guard, _) =
+            self.0.1.wait_timeout_while(guard, at_most, |cancelled| !*cancelled).unwrap_or_else(PoisonError::into_inner);
+        *guard
+    }
+}
+
+impl fmt::Debug for Cancellation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Cancellation").field(&self.is_cancelled()).finish()
+    }
+}

@@ -1,0 +1,239 @@
+//! Where the files of a plan really are: links followed, directories pinned, dangerous places refused.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::{Error, ErrorKind};
+use crate::host::{Directory, FileKind, Host, Identity, Status};
+use crate::plan::LinkPolicy;
+
+const MAXIMUM_LINKS: usize = 40;
+
+/// A pinned directory and a name in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) directory: Directory,
+    pub(crate) name: OsString,
+    /// What stands there; `None` if nothing does.
+    pub(crate) status: Option<Status>,
+    /// Who else could change the directory, as a sentence.
+    pub(crate) unsafe_parent: Option<String>,
+}
+
+impl Place {
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join(&self.name)
+    }
+
+    /// Whether both are one name in one directory.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        self.name == other.name && self.directory.status().same_file(other.directory.status())
+    }
+}
+
+/// Directories that were resolved already, by the path that was asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Resolver {
+    known: Vec<(PathBuf, Directory, Option<String>)>,
+}
+
+impl Resolver {
+    /// Finds and pins the place of a path.
+    pub(crate) fn resolve(&mut self, host: &dyn Host, us: &Identity, path: &Path, links: LinkPolicy) -> Result<Place, Error> {
+        check_path(path)?;
+        let mut path = path.to_owned();
+        for _ in 0..MAXIMUM_LINKS {
+            let place = self.place(host, us, &path)?;
+            match &place.status {
+                Some(status) if status.kind == FileKind::Symlink => match links {
+                    LinkPolicy::Replace => return Ok(place),
+                    LinkPolicy::Refuse => {
+                        return Err(refused(&path, "is a symbolic link, and the plan refuses links")
+                            .with_next_step("name the file behind it, or set links = \"follow\""));
+                    }
+                    LinkPolicy::Follow => path = self.target_of_link(host, &place)?,
+                },
+                _ => return Ok(place),
+            }
+        }
+        Err(refused(&path, "leads through too many symbolic links"))
+    }
+
+    fn target_of_link(&self, host: &dyn Host, place: &Place) -> Result<PathBuf, Error> {
+        let link = place.path();
+        let target = host
+            .read_link(&place.directory, &place.name)
+            .map_err(|error| refused(&link, "is a symbolic link that cannot be read").with_source(error))?;
+        let target = place.directory.path().join(target);
+        if letsencrypt(&link) {
+            return Err(refused(
+                &link,
+                "is a link of certbot's own; replacing the file behind it would damage certbot's archive",
+            )
+            .with_next_step("deploy to a path of the server's own, and use this one as the source"));
+        }
+        check_path(&target)?;
+        let exists = host.path_status(&target).map_err(|error| unreadable(&target, error))?.is_some();
+        if !exists {
+            return Err(refused(&link, &format!("is a symbolic link to {}, which does not exist", target.display()))
+                .with_next_step("create the directory and file that it leads to, remove the link, or set links = \"replace\""));
+        }
+        Ok(target)
+    }
+
+    fn place(&mut self, host: &dyn Host, us: &Identity, path: &Path) -> Result<Place, Error> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(refused(path, "names no file"));
+        };
+        let (directory, unsafe_parent) = self.directory(host, us, parent, path)?;
+        let status = host.status(&directory, name).map_err(|error| unreadable(path, error))?;
+        Ok(Place { directory, name: name.to_owned(), status, unsafe_parent })
+    }
+
+    fn directory(
+        &mut self,
+        host: &dyn Host,
+        us: &Identity,
+        parent: &Path,
+        file: &Path,
+    ) -> Result<(Directory, Option<String>), Error> {
+        if let Some((_, directory, unsafe_parent)) = self.known.iter().find(|(known, ..)| known == parent) {
+            return Ok((directory.clone(), unsafe_parent.clone()));
+        }
+        let missing = |error: io::Error| {
+            let (problem, step) = match error.kind() {
+                io::ErrorKind::NotFound => ("does not exist", "create it with the owner and mode that the server needs"),
+                io::ErrorKind::NotADirectory => ("is not a directory", "correct the path"),
+                io::ErrorKind::PermissionDenied => ("cannot be entered", "run as a user that may, or change its mode"),
+                _ => ("cannot be opened", "see the cause"),
+            };
+            refused(file, &format!("cannot be placed: the directory {} {problem}", parent.display()))
+                .with_source(error)
+                .with_next_step(step)
+        };
+        let (real, unsafe_parent) = walk(host, us, parent).map_err(missing)?;
+        let directory = host.open_directory(&real).map_err(missing)?;
+        self.known.push((parent.to_owned(), directory.clone(), unsafe_parent.clone()));
+        Ok((directory, unsafe_parent))
+    }
+}
+
+/// The real path of a directory, and who else could change what it leads to.
+fn walk(host: &dyn Host, us: &Identity, path: &Path) -> io::Result<(PathBuf, Option<String>)> {
+    let mut real = PathBuf::from("/");
+    let mut rest: VecDeque<OsString> = names(path);
+    let mut links = 0;
+    let mut open_to = None;
+    while let Some(name) = rest.pop_front() {
+        if name == ".." {
+            real.pop();
+            continue;
+        }
+        let next = real.join(&name);
+        let status = host.path_status(&next)?.ok_or(io::ErrorKind::NotFound)?;
+        match status.kind {
+            FileKind::Symlink => {
+                links += 1;
+                if links > MAXIMUM_LINKS {
+                    return Err(io::Error::other("too many symbolic links"));
+                }
+                let parent = host.open_directory(&real)?;
+                let target = host.read_link(&parent, &name)?;
+                if target.is_absolute() {
+                    real = PathBuf::from("/");
+                }
+                for component in names(&target).into_iter().rev() {
+                    rest.push_front(component);
+                }
+            }
+            FileKind::Directory => {
+                let last = rest.is_empty();
+                real = next;
+                open_to = open_to.or_else(|| others(us, &status, last).map(|who| format!("{} {who}", real.display())));
+            }
+            _ => return Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+    Ok((real, open_to))
+}
+
+/// Who else could put something of their own into a directory; the sticky bit protects what lies in an ancestor.
+fn others(us: &Identity, status: &Status, last: bool) -> Option<String> {
+    if status.uid != 0 && status.uid != us.uid {
+        return Some(format!("belongs to user {}", status.uid));
+    }
+    if status.mode & 0o1000 != 0 && !last {
+        return None;
+    }
+    let our_own_group = us.uid != 0 && status.gid == us.gid;
+    if status.mode & 0o020 != 0 && status.gid != 0 && !our_own_group {
+        return Some(format!("can be written to by group {}", status.gid));
+    }
+    (status.mode & 0o002 != 0).then(|| "can be written to by everybody".to_owned())
+}
+
+fn names(path: &Path) -> VecDeque<OsString> {
+    path.components()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some(OsString::from("..")),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        })
+        .collect()
+}
+
+fn check_path(path: &Path) -> Result<(), Error> {
+    if !path.is_absolute() {
+        return Err(refused(path, "is not an absolute path").with_next_step("write the whole path, from /"));
+    }
+    let text = path.as_os_str().as_encoded_bytes();
+    if text.ends_with(b"/") || text.ends_with(b"/.") || path.file_name().is_none() {
+        return Err(refused(path, "names a directory, not a file"));
+    }
+    if text.contains(&0) {
+        return Err(refused(path, "contains a zero byte"));
+    }
+    Ok(())
+}
+
+/// Refuses what cannot be replaced.
+pub(crate) fn check(place: &Place) -> Result<(), Error> {
+    let Some(status) = &place.status else { return Ok(()) };
+    let problem = match status.kind {
+        FileKind::Regular if status.mount_point => Some((
+            "is a mount point of its own (a single bind-mounted file), which cannot be replaced in one step",
+            "mount the directory that holds it instead of the single file",
+        )),
+        FileKind::Regular if status.immutable => {
+            Some(("is marked immutable or append-only", "chattr -i -a on it, if that mark is not there for a reason"))
+        }
+        FileKind::Regular if status.links > 1 => Some((
+            "has other hard links, which would silently keep the old content",
+            "remove the other names (find them with: find DIRECTORY -xdev -samefile FILE), or use a symbolic link",
+        )),
+        FileKind::Regular => None,
+        FileKind::Directory => Some(("is a directory", "name a file in it")),
+        FileKind::Fifo => Some(("is a named pipe, not a file", "choose another path")),
+        FileKind::Device => Some(("is a device, not a file", "choose another path")),
+        FileKind::Socket => Some(("is a socket, not a file", "choose another path")),
+        FileKind::Symlink => None,
+    };
+    match problem {
+        Some((problem, step)) => Err(refused(&place.path(), problem).with_next_step(step)),
+        None => Ok(()),
+    }
+}
+
+fn letsencrypt(path: &Path) -> bool {
+    path.starts_with("/etc/letsencrypt/live")
+}
+
+fn refused(path: &Path, problem: &str) -> Error {
+    Error::new(ErrorKind::PlanInvalid, format!("{} {problem}", path.display()))
+}
+
+fn unreadable(path: &Path, error: io::Error) -> Error {
+    refused(path, "cannot be looked at").with_source(error)
+}

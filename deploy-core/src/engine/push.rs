@@ -1,0 +1,378 @@
+//! API targets, in the same frame: lock, recover, observe, validate, snapshot, journal, push, verify, acknowledge; on
+//! failure restore.
+
+use std::ffi::{OsStr, OsString};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::certificate::Certificate;
+use crate::context::Context;
+use crate::engine::block_on;
+use crate::engine::deploy::finish;
+use crate::engine::group::{check_time, outcome};
+use crate::engine::job::Job;
+use crate::engine::overview::{Recovered, RecoveryScope};
+use crate::engine::rollback::{LIMIT, rollback_failed};
+use crate::error::{Error, ErrorKind, Retry};
+use crate::event::Event;
+use crate::host::{Metadata, SyncPoint};
+use crate::lock::{self, LockKeys, target_key};
+use crate::plan::Verify;
+use crate::probe::wait_for;
+use crate::push::{Observed, Push, Snapshot, Validation};
+use crate::report::{Live, Outcome, Report, Rung, Stage};
+use crate::secret::SecretBytes;
+use crate::state::{LazyState, Marker, State, Verified, invalid, open_or_create_child, read_marker};
+use crate::target::Recovery;
+
+/// Several tries of one call, where the error says that it can help.
+const TRIES: u32 = 5;
+const SNAPSHOT_LIMIT: u64 = 16 << 20;
+
+/// What was begun; the snapshot lies beside it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Begun {
+    target: String,
+    old: Option<String>,
+    new: String,
+}
+
+/// Deploys by calls.
+pub(super) fn deploy(
+    certificate: &Certificate,
+    push: Box<dyn Push>,
+    report: Report,
+    started: Instant,
+    context: &Context,
+) -> Report {
+    let mut frame = Frame { context, push, report };
+    frame.report.fingerprint.wanted = Some(certificate.fingerprint().to_owned());
+    frame.report.not_after = Some(certificate.not_after());
+    if let Err(error) = frame.run(certificate) {
+        frame.report.outcome = outcome(&error);
+        frame.report.live = error.live();
+        frame.report.error = Some(error.at(frame.report.stage));
+    }
+    finish(frame.report, started, context, &LazyState::default())
+}
+
+/// One step, repeated where the error says that it can help, within the deadline.
+macro_rules! call {
+    ($frame:expr, $push:ident => $step:expr) => {{
+        let (context, $push) = ($frame.context, &mut $frame.push);
+        retrying(context, || block_within(context, $step))
+    }};
+}
+
+struct Frame<'a> {
+    context: &'a Context,
+    push: Box<dyn Push>,
+    report: Report,
+}
+
+impl Frame<'_> {
+    fn run(&mut self, certificate: &Certificate) -> Result<(), Error> {
+        self.enter(Stage::Check);
+        certificate.check_validity(self.context.host().now())?;
+        certificate.check_with_provider(self.context.provider())?;
+        self.reached(Rung::V1);
+        self.enter(Stage::Lock);
+        let state = State::open(self.context)?;
+        let keys: LockKeys = [target_key(&self.report.target)].into();
+        let _locks = lock::acquire(self.context, &state, &keys)?;
+        let journal = PushJournal::open(self.context, &state, &self.report.target)?;
+        self.recover(&journal)?;
+        match self.attempt(certificate, &state, &journal) {
+            // Somebody else was faster: look again and decide again, once.
+            Err(error) if error.kind() == ErrorKind::Conflict && error.live() == Live::Unchanged => {
+                self.attempt(certificate, &state, &journal)
+            }
+            result => result,
+        }
+    }
+
+    fn attempt(&mut self, certificate: &Certificate, state: &State, journal: &PushJournal<'_>) -> Result<(), Error> {
+        self.enter(Stage::Inspect);
+        let observed = self.observe()?;
+        let marker = read_marker(self.context, &self.report.target)?;
+        let settled = marker.as_ref().is_some_and(|marker| marker.settles(certificate.fingerprint()));
+        if is(&observed, certificate.fingerprint()) && observed.settled && !self.context.force() {
+            if !settled {
+                self.acknowledge(certificate, state)?;
+                self.report.outcome = Outcome::Unchanged;
+                self.report.live = Live::Unchanged;
+            }
+            return Ok(());
+        }
+        self.enter(Stage::Validate);
+        match call!(self, push => push.validate(certificate))? {
+            Validation::Passed(rung) => self.reached(rung),
+            Validation::Unavailable(why) => self.report.degrade("validate", why),
+        }
+        self.enter(Stage::Journal);
+        let snapshot = call!(self, push => push.snapshot())?;
+        journal.begin(&observed, certificate, &snapshot)?;
+        check_time(self.context)?;
+        self.enter(Stage::Stage);
+        if let Err(error) = call!(self, push => push.upload(certificate)) {
+            journal.end()?;
+            return Err(error);
+        }
+        if let Err(error) = self.switch(certificate) {
+            return Err(self.roll_back(error, observed.fingerprint.as_deref(), &snapshot, journal));
+        }
+        self.acknowledge(certificate, state)?;
+        journal.end()?;
+        self.enter(Stage::Prune);
+        if let Err(error) = call!(self, push => push.prune()) {
+            self.warn(format!("what nothing uses any more could not be removed: {}", error.full_message()));
+        }
+        Ok(())
+    }
+
+    fn switch(&mut self, certificate: &Certificate) -> Result<(), Error> {
+        self.enter(Stage::Swap);
+        call!(self, push => push.activate(certificate))?;
+        self.enter(Stage::Verify);
+        let observed = self.observe()?;
+        if !is(&observed, certificate.fingerprint()) {
+            let message = match &observed.fingerprint {
+                Some(live) => format!("the remote says that {live} is live, not the new certificate"),
+                None => "the remote says that no certificate is live".to_owned(),
+            };
+            return Err(Error::new(ErrorKind::VerifyFailed, message).with_next_step("look at the remote's own log"));
+        }
+        self.reached(Rung::V5);
+        let Verify::Endpoints { endpoints, timeout } = self.push.verify() else { return Ok(()) };
+        let deadline = (Instant::now() + timeout).min(self.context.deadline());
+        for endpoint in &endpoints {
+            wait_for(endpoint, certificate.fingerprint(), self.context.provider(), deadline, Some(self.context.cancellation()))
+                .map_err(|failure| {
+                let kind = if failure.is_interrupted() { ErrorKind::Interrupted } else { ErrorKind::VerifyFailed };
+                Error::new(kind, format!("{endpoint} does not serve the new certificate")).with_source(failure)
+            })?;
+        }
+        self.reached(Rung::V6);
+        Ok(())
+    }
+
+    fn roll_back(&mut self, cause: Error, old: Option<&str>, snapshot: &Snapshot, journal: &PushJournal<'_>) -> Error {
+        let cause = cause.at(self.report.stage);
+        self.enter(Stage::RollBack);
+        match self.restore(old, snapshot) {
+            Ok(()) => {
+                if let Err(error) = journal.end() {
+                    self.warn(format!("left for the next run to clean up: {}", error.full_message()));
+                }
+                cause.with_live(Live::RolledBack)
+            }
+            Err(error) => rollback_failed(&cause, vec![error]),
+        }
+    }
+
+    fn restore(&mut self, old: Option<&str>, snapshot: &Snapshot) -> Result<(), Error> {
+        let context = self.context.undisturbed(LIMIT);
+        let push = &mut self.push;
+        retrying(&context, || block_within(&context, push.restore(snapshot)))?;
+        let observed = retrying(&context, || block_within(&context, push.observe()))?;
+        self.report.fingerprint.served.clone_from(&observed.fingerprint);
+        if observed.fingerprint.as_deref() == old {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::RollbackFailed, "the remote does not have the old certificate live again")
+            .with_next_step("switch it back with the remote's own tools"))
+    }
+
+    /// Finishes or undoes what a dead process began.
+    fn recover(&mut self, journal: &PushJournal<'_>) -> Result<(), Error> {
+        let Some((begun, snapshot)) = journal.read()? else { return Ok(()) };
+        self.enter(Stage::Recover);
+        let action = self.settle(&begun, snapshot, journal)?;
+        self.warn(format!("an interrupted deployment was found: {action}"));
+        self.report.recovered = true;
+        Ok(())
+    }
+
+    fn settle(&mut self, begun: &Begun, snapshot: Option<Snapshot>, journal: &PushJournal<'_>) -> Result<&'static str, Error> {
+        let observed = self.observe()?;
+        let action = if is(&observed, &begun.new) {
+            "the remote has its certificate live"
+        } else if observed.fingerprint == begun.old {
+            "the remote still has the old certificate live"
+        } else {
+            let lost = || Error::new(ErrorKind::RollbackFailed, "the snapshot of the old state is gone").with_live(Live::Unknown);
+            self.restore(begun.old.as_deref(), &snapshot.ok_or_else(lost)?).map_err(|error| error.with_live(Live::Unknown))?;
+            "the old state was brought back"
+        };
+        journal.end()?;
+        Ok(action)
+    }
+
+    fn acknowledge(&mut self, certificate: &Certificate, state: &State) -> Result<(), Error> {
+        self.enter(Stage::Acknowledge);
+        let marker = Marker {
+            version: Marker::VERSION,
+            plan: certificate.fingerprint().to_owned(),
+            leaf: Some(certificate.fingerprint().to_owned()),
+            reloaded: true,
+            verified: Verified::Seen,
+            ..Marker::default()
+        };
+        if let Err(error) = state.write_marker(self.context.host(), &self.report.target, &marker) {
+            self.warn(format!("the marker could not be written: {error}"));
+        }
+        self.report.outcome = Outcome::Changed;
+        self.report.live = Live::Applied;
+        Ok(())
+    }
+
+    fn observe(&mut self) -> Result<Observed, Error> {
+        let observed = call!(self, push => push.observe())?;
+        self.report.fingerprint.served.clone_from(&observed.fingerprint);
+        Ok(observed)
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        self.report.stage = stage;
+        self.context.emit(&Event::Stage { target: self.report.target.clone(), stage });
+    }
+
+    fn reached(&mut self, rung: Rung) {
+        self.report.validated = self.report.validated.max(rung);
+    }
+
+    fn warn(&mut self, message: String) {
+        self.context.emit(&Event::Warning { target: self.report.target.clone(), message: message.clone() });
+        self.report.warn(message);
+    }
+}
+
+type Step<'a, T> = std::pin::Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+
+fn is(observed: &Observed, fingerprint: &str) -> bool {
+    observed.fingerprint.as_deref() == Some(fingerprint)
+}
+
+fn block_within<T>(context: &Context, step: Step<'_, T>) -> Result<T, Error> {
+    let left = context.deadline().saturating_duration_since(Instant::now());
+    block_on(async { tokio::time::timeout(left, step).await }).unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::Timeout, "the remote did not answer in time")
+            .with_next_step("give it more time with --timeout"))
+    })
+}
+
+/// Tries again only where the error says that it can help, and never sooner than the remote asks.
+fn retrying<T>(context: &Context, mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let mut pause = Duration::from_millis(200);
+    for number in 1.. {
+        let error = match attempt() {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let wait = match error.retry() {
+            Retry::Never => return Err(error),
+            Retry::Later => pause,
+            Retry::After(wait) => wait,
+        };
+        if number >= TRIES || Instant::now() + wait >= context.deadline() {
+            return Err(error);
+        }
+        if context.cancellation().wait(wait) {
+            return Err(Error::new(ErrorKind::Interrupted, "interrupted while waiting for the remote").with_source(error));
+        }
+        pause *= 2;
+    }
+    Err(Error::new(ErrorKind::Internal, "tried too often"))
+}
+
+/// Settles every interrupted push of these jobs.
+pub(super) fn recover_all(jobs: &[Job], scope: RecoveryScope, context: &Context, state: &State) -> Vec<Recovered> {
+    if scope == RecoveryScope::FilesOnly {
+        return Vec::new();
+    }
+    jobs.iter()
+        .filter_map(|job| recover(job, context, state).transpose())
+        .map(|done| done.unwrap_or_else(|(name, error)| Recovered::failed(vec![name], error)))
+        .collect()
+}
+
+fn recover(job: &Job, context: &Context, state: &State) -> Result<Option<Recovered>, (String, Error)> {
+    let named = |error: Error| (job.name.clone(), error);
+    let Recovery::Push(push) = job.target.recovery() else { return Ok(None) };
+    let keys: LockKeys = [target_key(&job.name)].into();
+    let _locks = lock::acquire(context, state, &keys).map_err(named)?;
+    let journal = PushJournal::open(context, state, &job.name).map_err(named)?;
+    let Some((begun, snapshot)) = journal.read().map_err(named)? else { return Ok(None) };
+    let mut frame = Frame { context, push, report: Report::new(&job.name, &job.kind) };
+    let action = frame.settle(&begun, snapshot, &journal).map_err(named)?;
+    let live = if frame.report.fingerprint.served.as_ref() == Some(&begun.new) { Live::Applied } else { Live::RolledBack };
+    Ok(Some(Recovered::new(vec![begun.target], job.name.clone(), action, live)))
+}
+
+/// The record of one push, and the snapshot it can be undone with: `vault/<target>.push` and `.snapshot`.
+struct PushJournal<'a> {
+    context: &'a Context,
+    directory: crate::host::Directory,
+    begun: OsString,
+    snapshot: OsString,
+}
+
+impl<'a> PushJournal<'a> {
+    fn open(context: &'a Context, state: &State, target: &str) -> Result<Self, Error> {
+        let directory = open_or_create_child(context.host(), &state.root, OsStr::new("vault"), &mut false)
+            .map_err(|error| invalid(&state.root.path().join("vault"), "cannot be opened or created", error))?;
+        Ok(Self { context, directory, begun: format!("{target}.push").into(), snapshot: format!("{target}.snapshot").into() })
+    }
+
+    /// On the medium before anything is called that changes the remote.
+    fn begin(&self, observed: &Observed, certificate: &Certificate, snapshot: &Snapshot) -> Result<(), Error> {
+        let host = self.context.host();
+        let begun = Begun {
+            target: self.begun.to_string_lossy().trim_end_matches(".push").to_owned(),
+            old: observed.fingerprint.clone(),
+            new: certificate.fingerprint().to_owned(),
+        };
+        let mut bytes = Vec::with_capacity(4 + snapshot.bytes.len());
+        bytes.extend(snapshot.version.to_be_bytes());
+        bytes.extend(snapshot.bytes.expose());
+        let bytes = SecretBytes::from(bytes);
+        let write = || {
+            let us = host.identity()?;
+            let metadata = Metadata::new(us.uid, us.gid, 0o600);
+            self.remove()?;
+            host.create(&self.directory, &self.snapshot, bytes.expose(), &metadata)?;
+            host.create(&self.directory, &self.begun, &serde_json::to_vec(&begun)?, &metadata)?;
+            host.sync(&[
+                SyncPoint::File(self.directory.clone(), self.snapshot.clone()),
+                SyncPoint::File(self.directory.clone(), self.begun.clone()),
+                SyncPoint::Directory(self.directory.clone()),
+            ])
+        };
+        write().map_err(|error| invalid(self.directory.path(), "cannot be written", error))
+    }
+
+    fn read(&self) -> Result<Option<(Begun, Option<Snapshot>)>, Error> {
+        let host = self.context.host();
+        let failed = |error| invalid(&self.directory.path().join(&self.begun), "cannot be read", error);
+        let Some((bytes, _)) = host.read(&self.directory, &self.begun, SNAPSHOT_LIMIT).map_err(failed)? else { return Ok(None) };
+        // Torn: the remote is called only after it is on the medium.
+        let Ok(begun) = serde_json::from_slice(bytes.expose()) else { return self.end().map(|()| None) };
+        let snapshot = host.read(&self.directory, &self.snapshot, SNAPSHOT_LIMIT).map_err(failed)?;
+        let snapshot = snapshot.and_then(|(bytes, _)| {
+            let (version, rest) = bytes.expose().split_first_chunk()?;
+            Some(Snapshot::new(u32::from_be_bytes(*version), rest))
+        });
+        Ok(Some((begun, snapshot)))
+    }
+
+    fn end(&self) -> Result<(), Error> {
+        self.remove().map_err(|error| invalid(self.directory.path(), "cannot be cleaned up", error))
+    }
+
+    fn remove(&self) -> std::io::Result<()> {
+        let host = self.context.host();
+        host.unlink(&self.directory, &self.begun)?;
+        host.unlink(&self.directory, &self.snapshot)
+    }
+}

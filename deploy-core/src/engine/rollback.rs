@@ -1,0 +1,142 @@
+//! What happens when the switch, the reload or the verification fails: everything goes back, whatever the caller's deadline says.
+
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::engine::group::Group;
+use crate::engine::prove::{Direction, run, tell, verify_old};
+use crate::engine::undo::{self, Recorded};
+use crate::error::{Error, ErrorKind};
+use crate::event::Event;
+use crate::journal::Begin;
+use crate::plan::Reload;
+use crate::report::{Live, Stage};
+
+/// How long the way back may take, of its own.
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the old certificate may take to appear again.
+const VERIFY: Duration = Duration::from_secs(15);
+
+impl Group<'_> {
+    /// Puts everything back and says so in the error: rolled back, or what a person has to do.
+    pub(super) fn roll_back(&mut self, cause: Error) -> Error {
+        let cause = cause.at(self.members.first().map_or(Stage::Swap, |member| member.report.stage));
+        self.enter(Stage::RollBack);
+        let context = self.context.undisturbed(LIMIT);
+        let Some(begin) = self.journal.as_ref().and_then(|journal| journal.begin.clone()) else { return cause };
+        let recorded = self.recorded(&begin);
+        self.announce_rollback(&cause);
+        let (restored, mut errors) = undo::restore_all(&context, &recorded, |record| {
+            let target = begin.members[record.member].target.clone();
+            self.context.emit(&Event::Restored { target, path: record.path.path().to_owned() });
+        });
+        if errors.is_empty() && self.told {
+            errors.extend(self.settle_old(&context).err());
+        }
+        if !errors.is_empty() {
+            return rollback_failed(&cause, errors);
+        }
+        self.clean_up(&recorded);
+        cause.with_live(if restored > 0 || self.told { Live::RolledBack } else { Live::Unchanged })
+    }
+
+    fn recorded<'r>(&self, begin: &'r Begin) -> Vec<Recorded<'r>> {
+        let files = self.members.iter().flat_map(|member| &member.files);
+        let pair = |(record, file): (&'r crate::journal::FileRecord, &super::group::File)| Recorded {
+            record,
+            directory: file.place.directory.clone(),
+            hidden: file.hidden.clone(),
+        };
+        begin.files.iter().zip(files).map(pair).collect()
+    }
+
+    /// Best effort: without the record, recovery decides by what it finds, which is the same unless all files are new.
+    fn announce_rollback(&mut self, cause: &Error) {
+        let (host, directory) = (self.context.host(), &self.state.journal);
+        let Some(journal) = &mut self.journal else { return };
+        if let Err(error) = journal.record_rollback(host, directory, cause.kind().name()) {
+            for member in &mut self.members {
+                member.warn(self.context, format!("the way back could not be recorded in the journal: {error}"));
+            }
+        }
+    }
+
+    /// Has the services take up the old files again, and sees that they do.
+    fn settle_old(&mut self, context: &Context) -> Result<(), Error> {
+        for reload in self.reloads() {
+            self.tell_or_restart(context, &reload)?;
+        }
+        for member in &mut self.members {
+            verify_old(context, member.plan.hooks.verify.list().0, &member.baseline, VERIFY)?;
+            if let Some(old) = member.baseline.iter().flatten().next() {
+                member.report.fingerprint.served = Some(old.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_or_restart(&self, context: &Context, reload: &Reload) -> Result<(), Error> {
+        let Err(error) = tell(context, reload, Direction::Back) else { return Ok(()) };
+        let mut restarts = self.members.iter().filter_map(|member| member.plan.hooks.restart.as_ref());
+        match restarts.next() {
+            Some(restart) => run(context, restart),
+            None => Err(error),
+        }
+    }
+
+    /// The old state is acknowledged again; the journal goes last.
+    fn clean_up(&mut self, recorded: &[Recorded<'_>]) {
+        let host = self.context.host();
+        let mut warnings: Vec<String> = Vec::new();
+        for member in &self.members {
+            if let Some(marker) = &member.marker {
+                let marker = refreshed(self.context, marker, member);
+                warnings
+                    .extend(self.state.write_marker(host, member.name(), &marker).err().map(|error| format!("marker: {error}")));
+            }
+        }
+        warnings.extend(recorded.iter().filter_map(|file| file.sweep(host).err()).map(|error| format!("sweeping: {error}")));
+        if let Some(journal) = self.journal.take() {
+            warnings.extend(host.unlink(&self.state.journal, &journal.file).err().map(|error| format!("journal: {error}")));
+        }
+        for member in &mut self.members {
+            for warning in &warnings {
+                member.warn(self.context, format!("left for the next run to clean up: {warning}"));
+            }
+        }
+    }
+}
+
+/// The marker of the old state, for the inodes as they are after the way back.
+fn refreshed(context: &Context, marker: &crate::state::Marker, member: &super::group::Member) -> crate::state::Marker {
+    let mut marker = marker.clone();
+    for (file, mark) in member.files.iter().zip(&mut marker.files) {
+        let (directory, name) = file.live();
+        if let Ok(Some(status)) = context.host().status(directory, name) {
+            *mark = (status.inode, status.changed);
+        }
+    }
+    marker
+}
+
+/// A person is needed: every problem, and the first step.
+pub(super) fn rollback_failed(cause: &Error, mut errors: Vec<Error>) -> Error {
+    let problems: Vec<String> = errors.iter().map(Error::full_message).collect();
+    let steps: Vec<String> = errors.iter().filter_map(|error| error.next_step().map(str::to_owned)).collect();
+    let first = errors.remove(0);
+    let kind = if first.kind() == ErrorKind::Conflict {
+        "somebody else's change stands in the way"
+    } else {
+        "the old state could not be brought back in full"
+    };
+    let step = match steps.as_slice() {
+        [] => "repair the server, then run `certdeploy recover`".to_owned(),
+        steps => format!("{}; then run `certdeploy recover`", steps.join("; ")),
+    };
+    Error::new(ErrorKind::RollbackFailed, format!("{}; and then {kind}: {}", cause.full_message(), problems.join("; ")))
+        .with_source(first)
+        .with_live(Live::Unknown)
+        .with_next_step(step)
+        .at(Stage::RollBack)
+}

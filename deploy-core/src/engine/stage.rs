@@ -1,0 +1,158 @@
+//! Stage 5: the new files are written beside the old ones, and the old ones get a second name.
+
+use std::ffi::OsStr;
+use std::io;
+
+use crate::engine::advice;
+use crate::engine::group::{Backup, File, Group, backup_name, staged_name};
+use crate::engine::overview::FileAction;
+use crate::error::{Error, ErrorKind};
+use crate::host::{FileKind, Host, Identity, SyncPoint};
+use crate::report::Stage;
+use crate::vault;
+
+impl Group<'_> {
+    /// Opens the hidden directories, sweeps what a killed run left there, writes and links. Adds what has to be synced.
+    pub(super) fn stage(&mut self, us: &Identity, round: &mut Vec<SyncPoint>) -> Result<(), Error> {
+        self.enter(Stage::Stage);
+        self.open_hidden(us, round)?;
+        for member in &mut self.members {
+            for (index, file) in member.files.iter_mut().enumerate().filter(|(_, file)| file.switches()) {
+                stage(self.context.host(), self.id, index, file, round)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open_hidden(&mut self, us: &Identity, round: &mut Vec<SyncPoint>) -> Result<(), Error> {
+        for member in &mut self.members {
+            let target = vault::target_directory(self.context, &member.plan.name);
+            let kept: Vec<String> = member.marker.iter().flat_map(|marker| &marker.sets).map(|id| format!("{id:08}.")).collect();
+            for index in 0..member.files.len() {
+                if !member.files[index].switches() {
+                    continue;
+                }
+                let parent = member.files[index].place.directory.clone();
+                let opened = member.files[..index].iter().find_map(|other| {
+                    let same = other.place.directory.status().same_file(parent.status());
+                    other.hidden.clone().filter(|_| same)
+                });
+                let hidden = match opened {
+                    Some(hidden) => hidden,
+                    None => {
+                        let hidden = vault::open_or_create(self.context, us, &parent, &target, round)?;
+                        sweep(self.context.host(), &hidden, self.state, &member.plan.name, &kept)?;
+                        round.push(SyncPoint::Directory(hidden.clone()));
+                        hidden
+                    }
+                };
+                member.files[index].hidden = Some(hidden);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away what [`Group::stage`] made. Errors are of no use to anybody: the next run sweeps.
+    pub(super) fn unstage(&mut self) {
+        let host = self.context.host();
+        for member in &self.members {
+            for (index, file) in member.files.iter().enumerate() {
+                let Some(hidden) = &file.hidden else { continue };
+                let _swept_later = host.unlink(hidden, OsStr::new(&staged_name(self.id, index)));
+                let _swept_later = host.unlink(hidden, OsStr::new(&backup_name(self.id, index)));
+            }
+        }
+    }
+}
+
+/// Removes what belongs to no kept set. Under the target's lock, and after recovery, that is litter of killed runs.
+fn sweep(
+    host: &dyn Host,
+    hidden: &crate::host::Directory,
+    state: &crate::state::State,
+    target: &str,
+    kept: &[String],
+) -> Result<(), Error> {
+    let failed = |error| failed("cannot be swept", hidden.path(), error);
+    for name in host.list(hidden).map_err(failed)? {
+        let text = name.to_string_lossy();
+        if kept.iter().any(|prefix| text.starts_with(prefix.as_str())) {
+            continue;
+        }
+        let is_set = text.split_once('.').is_some_and(|(id, _)| {
+            let set = format!("{target}-{id}.set");
+            matches!(host.status(&state.sets, OsStr::new(&set)), Ok(Some(_)) | Err(_))
+        });
+        if !is_set {
+            host.unlink(hidden, &name).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn stage(host: &dyn Host, id: u64, index: usize, file: &mut File, round: &mut Vec<SyncPoint>) -> Result<(), Error> {
+    let Some(hidden) = file.hidden.clone() else { return Err(file.unstaged()) };
+    if let Some(wanted) = &file.wanted {
+        let name = staged_name(id, index);
+        let status = host
+            .create(&hidden, OsStr::new(&name), wanted.bytes.expose(), &wanted.metadata)
+            .map_err(|error| failed("cannot be written beside its final place", &file.path, error))?;
+        file.staged = Some(status);
+        round.push(SyncPoint::File(hidden.clone(), name.into()));
+    }
+    file.backup = back_up(host, id, index, file, &hidden, round)?;
+    Ok(())
+}
+
+/// A second name for the old file; where the system refuses that, a copy.
+fn back_up(
+    host: &dyn Host,
+    id: u64,
+    index: usize,
+    file: &File,
+    hidden: &crate::host::Directory,
+    round: &mut Vec<SyncPoint>,
+) -> Result<Option<Backup>, Error> {
+    let is_link = file.place.status.as_ref().is_some_and(|status| status.kind == FileKind::Symlink);
+    if file.before.is_none() && !is_link {
+        return Ok(None);
+    }
+    let name = backup_name(id, index);
+    let (directory, live) = file.live();
+    let refused = match host.link((directory, live), (hidden, OsStr::new(&name))) {
+        Ok(()) => return Ok(Some(Backup::Link)),
+        Err(error) => error,
+    };
+    let copy = matches!(
+        refused.kind(),
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::TooManyLinks
+            | io::ErrorKind::CrossesDevices
+            | io::ErrorKind::Unsupported
+    );
+    let Some(before) = file.before.as_ref().filter(|_| copy) else {
+        return Err(failed("cannot be backed up", &file.path, refused));
+    };
+    host.create(hidden, OsStr::new(&name), before.bytes.expose(), &before.metadata())
+        .map_err(|error| failed("cannot be backed up", &file.path, error))?;
+    round.push(SyncPoint::File(hidden.clone(), name.into()));
+    Ok(Some(Backup::Copy))
+}
+
+/// Owner and mode where the bytes are right: changed in place, each file by itself.
+pub(super) fn repair(host: &dyn Host, file: &mut File) -> Result<(), Error> {
+    let Some(wanted) = file.wanted.as_ref().filter(|_| file.action == FileAction::Repair) else { return Ok(()) };
+    let (directory, name) = (&file.place.directory, &file.place.name);
+    let status = host
+        .set_metadata(directory, name, &wanted.metadata)
+        .map_err(|error| failed("cannot be given its owner and mode", &file.path, error))?;
+    file.staged = Some(status);
+    Ok(())
+}
+
+fn failed(problem: &str, path: &std::path::Path, error: io::Error) -> Error {
+    let directory = path.parent().unwrap_or(path);
+    Error::new(ErrorKind::StageFailed, format!("{} {problem}", path.display()))
+        .with_next_step(advice(&error, directory))
+        .with_source(error)
+}

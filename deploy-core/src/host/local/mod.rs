@@ -1,0 +1,233 @@
+//! This machine: every operation of [`Host`] by descriptor, with as few system calls as it takes.
+
+mod attributes;
+pub(crate) mod files;
+mod locks;
+mod process;
+mod sync;
+mod users;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+
+use self::files::{check_absolute, check_name, handle, open_at, path_status_of, status_of, status_of_name};
+use super::{Attributes, Directory, Facilities, Host, Identity, LockAttempt, Metadata, Signal, Status, SyncPoint};
+use crate::command::{Command, CommandError, CommandOutput, Limits};
+use crate::secret::SecretBytes;
+use crate::staged_view::StagedView;
+
+/// How many syncs are under way at a time, unless [`Local::with_sync_width`] says otherwise. Concurrent syncs share the
+/// flushes of the disk; more than this gains little.
+const SYNC_WIDTH: usize = 32;
+
+/// This machine.
+#[derive(Debug)]
+pub struct Local {
+    sync_width: usize,
+    identity: OnceLock<Identity>,
+}
+
+/// What is behind a [`Directory`] of this host.
+#[derive(Debug)]
+pub(super) struct Handle {
+    fd: OwnedFd,
+    /// It could only be opened as a place in the tree (`O_PATH`), because it may be entered and not be read.
+    path_only: bool,
+}
+
+impl Local {
+    /// This machine, with up to 32 syncs at a time.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { sync_width: SYNC_WIDTH, identity: OnceLock::new() }
+    }
+
+    /// With up to `width` syncs at a time. With 1 (or 0) they are done one by one in the order given, which makes a run
+    /// reproducible.
+    #[must_use]
+    pub fn with_sync_width(mut self, width: usize) -> Self {
+        self.sync_width = width;
+        self
+    }
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Host for Local {
+    fn name(&self) -> &str {
+        "local"
+    }
+
+    fn facilities(&self) -> Facilities {
+        Facilities { staged_view: cfg!(target_os = "linux"), ..Facilities::FULL }
+    }
+
+    fn identity(&self) -> io::Result<Identity> {
+        if let Some(identity) = self.identity.get() {
+            return Ok(identity.clone());
+        }
+        let identity = users::identity()?;
+        Ok(self.identity.get_or_init(|| identity).clone())
+    }
+
+    fn open_directory(&self, path: &Path) -> io::Result<Directory> {
+        check_absolute(path)?;
+        let (fd, path_only) = match open_at(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY) {
+            // A directory that may be entered and not listed is good enough for everything but listing and syncing.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                (open_at(CWD, path, OFlags::PATH | OFlags::DIRECTORY)?, true)
+            }
+            other => (other?, false),
+        };
+        let status = status_of(&fd)?;
+        Ok(Directory::new(path.to_owned(), status, Arc::new(Handle { fd, path_only })))
+    }
+
+    fn open_child(&self, parent: &Directory, name: &OsStr) -> io::Result<Directory> {
+        check_name(name)?;
+        let fd = open_at(handle(parent)?, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
+        let status = status_of(&fd)?;
+        Ok(Directory::new(parent.path().join(name), status, Arc::new(Handle { fd, path_only: false })))
+    }
+
+    fn create_child(&self, parent: &Directory, name: &OsStr) -> io::Result<()> {
+        check_name(name)?;
+        Ok(rustix::fs::mkdirat(handle(parent)?, name, Mode::RWXU)?)
+    }
+
+    fn remove_child(&self, parent: &Directory, name: &OsStr) -> io::Result<()> {
+        check_name(name)?;
+        Ok(rustix::fs::unlinkat(handle(parent)?, name, AtFlags::REMOVEDIR)?)
+    }
+
+    fn list(&self, directory: &Directory) -> io::Result<Vec<OsString>> {
+        files::list(handle(directory)?)
+    }
+
+    fn path_status(&self, path: &Path) -> io::Result<Option<Status>> {
+        check_absolute(path)?;
+        path_status_of(path)
+    }
+
+    fn read_path(&self, path: &Path, limit: u64) -> io::Result<Option<(SecretBytes, Status)>> {
+        check_absolute(path)?;
+        files::read(CWD, path, limit)
+    }
+
+    fn read_link(&self, directory: &Directory, name: &OsStr) -> io::Result<PathBuf> {
+        check_name(name)?;
+        let target = rustix::fs::readlinkat(handle(directory)?, name, Vec::new())?;
+        Ok(files::path_from_bytes(target.into_bytes()))
+    }
+
+    fn status(&self, directory: &Directory, name: &OsStr) -> io::Result<Option<Status>> {
+        check_name(name)?;
+        status_of_name(handle(directory)?, name)
+    }
+
+    fn read(&self, directory: &Directory, name: &OsStr, limit: u64) -> io::Result<Option<(SecretBytes, Status)>> {
+        check_name(name)?;
+        files::read(handle(directory)?, name, limit)
+    }
+
+    fn attributes(&self, directory: &Directory, name: &OsStr) -> io::Result<Attributes> {
+        check_name(name)?;
+        attributes::of_name(handle(directory)?, name)
+    }
+
+    fn create(&self, directory: &Directory, name: &OsStr, bytes: &[u8], metadata: &Metadata) -> io::Result<Status> {
+        let file = files::open_new(directory, name)?;
+        let filled = files::fill(&file, bytes, metadata).and_then(|status| {
+            files::start_writing_out(&file);
+            files::close(file).map(|()| status)
+        });
+        if filled.is_err() {
+            // The first error is the one to report.
+            drop(self.unlink(directory, name));
+        }
+        filled
+    }
+
+    fn set_metadata(&self, directory: &Directory, name: &OsStr, metadata: &Metadata) -> io::Result<Status> {
+        check_name(name)?;
+        files::set_metadata(handle(directory)?, name, metadata)
+    }
+
+    fn append(&self, directory: &Directory, name: &OsStr, bytes: &[u8], durable: bool) -> io::Result<()> {
+        check_name(name)?;
+        files::append(handle(directory)?, name, bytes, durable)
+    }
+
+    fn link(&self, from: (&Directory, &OsStr), to: (&Directory, &OsStr)) -> io::Result<()> {
+        check_name(from.1)?;
+        check_name(to.1)?;
+        Ok(rustix::fs::linkat(handle(from.0)?, from.1, handle(to.0)?, to.1, AtFlags::empty())?)
+    }
+
+    fn rename(&self, from: (&Directory, &OsStr), to: (&Directory, &OsStr)) -> io::Result<()> {
+        check_name(from.1)?;
+        check_name(to.1)?;
+        Ok(rustix::fs::renameat(handle(from.0)?, from.1, handle(to.0)?, to.1)?)
+    }
+
+    fn rename_new(&self, from: (&Directory, &OsStr), to: (&Directory, &OsStr)) -> io::Result<()> {
+        check_name(from.1)?;
+        check_name(to.1)?;
+        files::rename_new((handle(from.0)?, from.1), (handle(to.0)?, to.1))
+    }
+
+    fn unlink(&self, directory: &Directory, name: &OsStr) -> io::Result<()> {
+        check_name(name)?;
+        match rustix::fs::unlinkat(handle(directory)?, name, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn sync(&self, round: &[SyncPoint]) -> io::Result<()> {
+        sync::round(round, self.sync_width)
+    }
+
+    fn try_lock(&self, directory: &Directory, name: &OsStr, holder: &[u8]) -> io::Result<LockAttempt> {
+        check_name(name)?;
+        locks::attempt(handle(directory)?, name, holder)
+    }
+
+    fn run(&self, command: &Command, view: Option<&StagedView>, limits: &Limits<'_>) -> Result<CommandOutput, CommandError> {
+        process::run(command, view, limits)
+    }
+
+    fn signal(&self, process: u32, signal: Signal) -> io::Result<()> {
+        process::signal(process, signal)
+    }
+
+    fn user_id(&self, name: &str) -> io::Result<Option<u32>> {
+        users::user_id(name)
+    }
+
+    fn group_id(&self, name: &str) -> io::Result<Option<u32>> {
+        users::group_id(name)
+    }
+
+    fn boot_id(&self) -> io::Result<String> {
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the host's clock")]
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}

@@ -1,0 +1,429 @@
+//! A description of a deployment of files: plain data, made by a connector, carried out by the engine.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::certificate::Certificate;
+use crate::command::Command;
+use crate::context::Context;
+use crate::error::Error;
+use crate::host::Signal;
+use crate::probe::Endpoint;
+use crate::report::Report;
+use crate::secret::SecretBytes;
+use crate::settings::Mode;
+
+/// All that has to happen for one target to serve new files.
+///
+/// A plan does nothing by itself. [`Plan::apply`] has the engine carry it out: all or nothing, and proven.
+///
+/// ```no_run
+/// # async fn example(fullchain: Vec<u8>, key: deploy_core::secret::SecretBytes, context: deploy_core::Context) {
+/// use deploy_core::command::Command;
+/// use deploy_core::{Hooks, Plan, PlanFile, Reload, Role, Validate, Verify};
+///
+/// let hooks = Hooks::new()
+///     .with_validate(Validate::new(Command::new(["nginx", "-t"])))
+///     .with_reload(Reload::Command(Command::new(["nginx", "-s", "reload"])))
+///     .with_verify(Verify::endpoints([deploy_core::probe::Endpoint::new("127.0.0.1:443")]));
+/// let report = Plan::new("front")
+///     .with_file(PlanFile::new("/etc/nginx/tls/www.crt", Role::Fullchain, fullchain))
+///     .with_file(PlanFile::new("/etc/nginx/tls/www.key", Role::Key, key))
+///     .with_hooks(hooks)
+///     .apply(&context)
+///     .await;
+/// println!("{}", report.outcome.name());
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The target's name: journals, backups and the applied marker go by it. Unique in a state directory.
+    pub name: String,
+    /// What is to stand where, in the order in which the files are switched. The file that triggers a watcher comes last.
+    pub files: Vec<PlanFile>,
+    /// Checking, telling and asking the target.
+    pub hooks: Hooks,
+    /// Owner, group and mode for files that do not exist yet.
+    pub defaults: Defaults,
+    /// How many earlier deployments can be rolled back to; 3 by default, 0 for none.
+    pub backups: usize,
+    /// What to do where a destination is a symbolic link.
+    pub links: LinkPolicy,
+    /// Accept keys in a directory that other ordinary users can write to.
+    pub allow_unsafe_parent: bool,
+    /// The certificate that the files hold. Where it is not given, the engine reads it out of the files by their roles.
+    pub certificate: Option<Certificate>,
+    /// Files that were read to make this plan, with the SHA-256 of what was read (`None`: did not exist). The engine looks
+    /// again under its locks.
+    pub reads: Vec<(PathBuf, Option<[u8; 32]>)>,
+    /// Goes back to an earlier certificate, so that the regress guard does not apply.
+    pub(crate) going_back: bool,
+}
+
+impl Plan {
+    /// An empty plan for a target.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            files: Vec::new(),
+            hooks: Hooks::default(),
+            defaults: Defaults::default(),
+            backups: 3,
+            links: LinkPolicy::default(),
+            allow_unsafe_parent: false,
+            certificate: None,
+            reads: Vec::new(),
+            going_back: false,
+        }
+    }
+
+    /// With one more file.
+    #[must_use]
+    pub fn with_file(mut self, file: PlanFile) -> Self {
+        self.files.push(file);
+        self
+    }
+
+    /// With these hooks.
+    #[must_use]
+    pub fn with_hooks(mut self, hooks: Hooks) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
+    /// With the certificate that the files hold.
+    #[must_use]
+    pub fn with_certificate(mut self, certificate: &Certificate) -> Self {
+        self.certificate = Some(certificate.clone());
+        self
+    }
+
+    /// With owner, group and mode for new files.
+    #[must_use]
+    pub fn with_defaults(mut self, defaults: Defaults) -> Self {
+        self.defaults = defaults;
+        self
+    }
+
+    /// With another number of deployments to keep.
+    #[must_use]
+    pub fn with_backups(mut self, backups: usize) -> Self {
+        self.backups = backups;
+        self
+    }
+
+    /// With another policy for symbolic links.
+    #[must_use]
+    pub fn with_links(mut self, links: LinkPolicy) -> Self {
+        self.links = links;
+        self
+    }
+
+    /// Accepting keys in a directory that other ordinary users can write to.
+    #[must_use]
+    pub fn with_unsafe_parent_allowed(mut self, allowed: bool) -> Self {
+        self.allow_unsafe_parent = allowed;
+        self
+    }
+
+    /// Carries the plan out; see [`crate::deploy`] for the stages. Needs a Tokio runtime, and uses one blocking thread of it.
+    pub async fn apply(self, context: &Context) -> Report {
+        crate::engine::apply(self, context).await
+    }
+}
+
+/// One file of a plan.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PlanFile {
+    /// Where it is to stand: an absolute path whose parent directory exists.
+    pub path: PathBuf,
+    /// What is to stand there.
+    pub content: Content,
+    /// What it is for.
+    pub role: Role,
+    /// Owner, by name or number; default: as it is, or the plan's default for a new file.
+    pub owner: Option<String>,
+    /// Group, by name or number; default: as it is, or the plan's default for a new file.
+    pub group: Option<String>,
+    /// Mode; default: as it is, or the plan's default for a new file.
+    pub mode: Option<Mode>,
+}
+
+impl PlanFile {
+    /// A file with these bytes.
+    pub fn new(path: impl Into<PathBuf>, role: Role, bytes: impl Into<SecretBytes>) -> Self {
+        Self { path: path.into(), content: Content::Bytes(bytes.into()), role, owner: None, group: None, mode: None }
+    }
+
+    /// A file that is not to exist.
+    pub fn absent(path: impl Into<PathBuf>, role: Role) -> Self {
+        Self { path: path.into(), content: Content::Absent, role, owner: None, group: None, mode: None }
+    }
+
+    /// With this owner, by name or number.
+    #[must_use]
+    pub fn with_owner(mut self, owner: Option<String>) -> Self {
+        self.owner = owner;
+        self
+    }
+
+    /// With this group, by name or number.
+    #[must_use]
+    pub fn with_group(mut self, group: Option<String>) -> Self {
+        self.group = group;
+        self
+    }
+
+    /// With this mode.
+    #[must_use]
+    pub fn with_mode(mut self, mode: Option<Mode>) -> Self {
+        self.mode = mode;
+        self
+    }
+}
+
+/// What is to stand at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Content {
+    /// Nothing.
+    Absent,
+    /// A file with these bytes.
+    Bytes(SecretBytes),
+}
+
+/// What a file is for. Checks of the material, the regress guard, verification and recovery go by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Role {
+    /// Intermediates.
+    Chain,
+    /// Leaf, intermediates and private key.
+    Combined,
+    /// Leaf and intermediates.
+    Fullchain,
+    /// Private key.
+    Key,
+    /// Leaf alone.
+    Leaf,
+    /// Anything else: not looked into, and the report says so.
+    Opaque,
+}
+
+impl Role {
+    /// Whether a file of this role holds, or may hold, a private key.
+    #[must_use]
+    pub fn holds_key(self) -> bool {
+        matches!(self, Self::Combined | Self::Key | Self::Opaque)
+    }
+
+    /// Whether a file of this role starts with the leaf.
+    #[must_use]
+    pub fn holds_leaf(self) -> bool {
+        matches!(self, Self::Combined | Self::Fullchain | Self::Leaf)
+    }
+}
+
+/// Owner, group and mode for files that do not exist yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Defaults {
+    /// Owner, by name or number; default: who runs the engine.
+    pub owner: Option<String>,
+    /// Group, by name or number; default: that of who runs the engine.
+    pub group: Option<String>,
+    /// Mode; default 0600 for what may hold a key, 0644 for the rest.
+    pub mode: Option<Mode>,
+}
+
+impl Defaults {
+    /// Defaults of one's own; `None` leaves the engine's.
+    #[must_use]
+    pub fn new(owner: Option<String>, group: Option<String>, mode: Option<Mode>) -> Self {
+        Self { owner, group, mode }
+    }
+}
+
+/// What to do where a destination is a symbolic link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LinkPolicy {
+    /// Replace the file that it leads to; the link stays. A dangling link is an error.
+    #[default]
+    Follow,
+    /// Refuse.
+    Refuse,
+    /// Replace the link itself by a regular file.
+    Replace,
+}
+
+/// How a target is checked, told and asked.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Hooks {
+    /// The target's own checker.
+    pub validate: Option<Validate>,
+    /// How the target takes up new files; `None` where it does so by itself.
+    pub reload: Option<Reload>,
+    /// What brings the target back where a failed reload may have ended it; used in a rollback when the reload fails.
+    pub restart: Option<Command>,
+    /// How success is seen.
+    pub verify: Verify,
+}
+
+impl Hooks {
+    /// None at all.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With a checker.
+    #[must_use]
+    pub fn with_validate(mut self, validate: impl Into<Option<Validate>>) -> Self {
+        self.validate = validate.into();
+        self
+    }
+
+    /// With a reload.
+    #[must_use]
+    pub fn with_reload(mut self, reload: impl Into<Option<Reload>>) -> Self {
+        self.reload = reload.into();
+        self
+    }
+
+    /// With a restart for rollbacks.
+    #[must_use]
+    pub fn with_restart(mut self, restart: impl Into<Option<Command>>) -> Self {
+        self.restart = restart.into();
+        self
+    }
+
+    /// With a way to see success.
+    #[must_use]
+    pub fn with_verify(mut self, verify: Verify) -> Self {
+        self.verify = verify;
+        self
+    }
+}
+
+/// The target's own checker: exit status 0 accepts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Validate {
+    /// The command, with the operator's real configuration (rungs V3 and V5).
+    pub command: Command,
+    /// A minimal configuration, where no private view can be had (rung V2).
+    pub minimal: Option<Minimal>,
+}
+
+impl Validate {
+    /// A checker without a minimal configuration.
+    #[must_use]
+    pub fn new(command: Command) -> Self {
+        Self { command, minimal: None }
+    }
+
+    /// With a minimal configuration.
+    #[must_use]
+    pub fn with_minimal(mut self, minimal: Minimal) -> Self {
+        self.minimal = Some(minimal);
+        self
+    }
+}
+
+/// A minimal configuration that makes the target's program load the staged files.
+///
+/// In the text and in the arguments, `{staged:N}` stands for the staged path of the plan's file number N (from 0),
+/// `{scratch}` for an empty private directory that is removed afterwards and is the working directory of the command, and `{configuration}` for the path of the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Minimal {
+    /// The text of the configuration.
+    pub configuration: String,
+    /// The command that checks it.
+    pub command: Command,
+}
+
+impl Minimal {
+    /// A minimal configuration and its checker.
+    pub fn new(configuration: impl Into<String>, command: Command) -> Self {
+        Self { configuration: configuration.into(), command }
+    }
+}
+
+/// How a target takes up new files.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Reload {
+    /// A call, rebuilt from the target's configuration when recovery needs it.
+    Call(Arc<dyn ReloadCall>),
+    /// A command. Its exit status is not proof of anything; a failure is believed.
+    Command(Command),
+    /// A signal to the process whose number stands in a file.
+    Signal {
+        /// The signal.
+        signal: Signal,
+        /// The file with the number, in decimal.
+        pid_file: PathBuf,
+    },
+}
+
+/// A reload that is a call to the target's API.
+#[async_trait]
+pub trait ReloadCall: fmt::Debug + Send + Sync {
+    /// Has the target take up the files that now stand at their places. Safe to repeat.
+    async fn apply(&self, context: &Context) -> Result<(), Error>;
+    /// The same after the old files were put back. Safe to repeat.
+    async fn undo(&self, context: &Context) -> Result<(), Error>;
+}
+
+/// How success is seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verify {
+    /// The operator said nothing: a change is reported as `unverified`.
+    #[default]
+    NotConfigured,
+    /// The operator said that nobody can look (`verify = []`).
+    Waived,
+    /// By handshakes with all of these.
+    Endpoints {
+        /// Whom to ask.
+        endpoints: Vec<Endpoint>,
+        /// How long the new certificate may take to appear; default 15 seconds.
+        timeout: Duration,
+    },
+}
+
+impl Verify {
+    /// By handshakes with all of these, within 15 seconds.
+    pub fn endpoints(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
+        Self::Endpoints { endpoints: endpoints.into_iter().collect(), timeout: Duration::from_secs(15) }
+    }
+
+    /// From a setting: absent, empty, or a list.
+    #[must_use]
+    pub fn from_setting(setting: Option<Vec<Endpoint>>) -> Self {
+        match setting {
+            None => Self::NotConfigured,
+            Some(endpoints) if endpoints.is_empty() => Self::Waived,
+            Some(endpoints) => Self::endpoints(endpoints),
+        }
+    }
+
+    pub(crate) fn list(&self) -> (&[Endpoint], Duration) {
+        match self {
+            Self::Endpoints { endpoints, timeout } => (endpoints, *timeout),
+            Self::NotConfigured | Self::Waived => (&[], Duration::ZERO),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Targets that are reached by calls to an API.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::certificate::Certificate;
+use crate::error::Error;
+use crate::plan::Verify;
+use crate::report::Rung;
+use crate::secret::SecretBytes;
+
+/// An API target. What needs no certificate works without one, so that recovery and rollback never depend on the new
+/// material. The engine calls these in order, journals between them, retries where the error says that it can help, and
+/// decides; an implementation makes one call and says what came of it.
+#[async_trait]
+pub trait Push: fmt::Debug + Send {
+    /// How the new certificate is seen on the wire. What the remote says of itself counts where nothing is configured.
+    fn verify(&self) -> Verify {
+        Verify::NotConfigured
+    }
+    /// What is live now. Reads only.
+    async fn observe(&mut self) -> Result<Observed, Error>;
+    /// The remote's own dry run, or why there is none.
+    async fn validate(&mut self, certificate: &Certificate) -> Result<Validation, Error>;
+    /// Enough to bring back what is live, even after a crash.
+    async fn snapshot(&mut self) -> Result<Snapshot, Error>;
+    /// Puts the new certificate beside the live one, named by its fingerprint. Safe to repeat.
+    async fn upload(&mut self, certificate: &Certificate) -> Result<(), Error>;
+    /// Switches to it, in one transaction where the vendor has one. Safe to repeat.
+    async fn activate(&mut self, certificate: &Certificate) -> Result<(), Error>;
+    /// Switches back.
+    async fn restore(&mut self, snapshot: &Snapshot) -> Result<(), Error>;
+    /// Removes what this connector made and nothing uses any more. Never anything else.
+    async fn prune(&mut self) -> Result<(), Error>;
+}
+
+/// What a remote has live.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Observed {
+    /// SHA-256 of the live leaf, lowercase hexadecimal; `None` if there is none.
+    pub fingerprint: Option<String>,
+    /// The remote's own revision (ETag, resourceVersion), where it has one.
+    pub revision: Option<String>,
+    /// Everything else is as wanted, too (bindings, labels). If not, the push runs although the fingerprint is right.
+    pub settled: bool,
+}
+
+impl Observed {
+    /// A live leaf, everything as wanted.
+    #[must_use]
+    pub fn new(fingerprint: Option<String>, revision: Option<String>) -> Self {
+        Self { fingerprint, revision, settled: true }
+    }
+}
+
+/// What the remote's dry run said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Validation {
+    /// Accepted, as far as this rung goes.
+    Passed(Rung),
+    /// The remote has no dry run, for this reason.
+    Unavailable(String),
+}
+
+/// Enough to bring back what was live: versioned bytes, kept in the state directory with mode 0600.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The format of the bytes, for the connector that made them.
+    pub version: u32,
+    /// The bytes; they may hold a key.
+    pub bytes: SecretBytes,
+}
+
+impl Snapshot {
+    /// A snapshot in a format of the connector's own.
+    pub fn new(version: u32, bytes: impl Into<SecretBytes>) -> Self {
+        Self { version, bytes: bytes.into() }
+    }
+}

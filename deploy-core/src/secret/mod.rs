@@ -1,0 +1,96 @@
+//! Secrets: bytes and text that are cleared when dropped and never shown.
+
+mod file;
+mod reference;
+
+pub use file::SourceFileError;
+pub(crate) use file::read_source_file;
+pub use reference::{InvalidSecretRef, SecretRef, SecretRefError};
+
+use std::fmt;
+
+use zeroize::{Zeroize, Zeroizing};
+
+/// Bytes that may hold a private key or a password.
+///
+/// They are overwritten with zeros when dropped, and `Debug` shows their length only. There is no `Display`.
+/// Grow them only through [`SecretBytes::from`] a buffer that was allocated in full: a buffer that reallocates leaves a
+/// copy behind.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SecretBytes(Zeroizing<Vec<u8>>);
+
+impl SecretBytes {
+    /// The bytes, for the one who needs them.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// How many bytes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<Vec<u8>> for SecretBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+}
+
+impl From<&[u8]> for SecretBytes {
+    fn from(bytes: &[u8]) -> Self {
+        Self(Zeroizing::new(bytes.to_vec()))
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "[{} secret bytes]", self.len())
+    }
+}
+
+/// Text that may be a password or a token: cleared when dropped, never shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SecretString(Zeroizing<String>);
+
+impl SecretString {
+    /// The text, for the one who needs it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for SecretString {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl TryFrom<SecretBytes> for SecretString {
+    type Error = std::str::Utf8Error;
+
+    fn try_from(bytes: SecretBytes) -> Result<Self, Self::Error> {
+        std::str::from_utf8(bytes.expose()).map(|text| Self::from(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for SecretString {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[secret text]")
+    }
+}
+
+impl Zeroize for SecretString {
+    fn zeroize(&mut self) {
+        self.0.zeroize();
+    }
+}

@@ -1,0 +1,212 @@
+//! The state directory: locks, journals, markers, the sets that can be rolled back to, history.
+
+use std::cell::OnceCell;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::context::Context;
+use crate::error::{Error, ErrorKind};
+use crate::host::{Directory, Host, Metadata, SyncPoint};
+
+const READ_LIMIT: u64 = 16 << 20;
+
+/// The opened state directory.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) root: Directory,
+    pub(crate) locks: Directory,
+    pub(crate) journal: Directory,
+    pub(crate) sets: Directory,
+    pub(crate) applied: Directory,
+}
+
+impl State {
+    /// Opens it, and creates what is missing.
+    pub(crate) fn open(context: &Context) -> Result<Self, Error> {
+        let host = context.host();
+        let path = context.state_directory();
+        let root = open_or_create_path(host, path).map_err(|error| invalid(path, "cannot be opened or created", error))?;
+        let us = host.identity().map_err(|error| invalid(path, "is of no use without knowing who we are", error))?;
+        if root.status().uid != us.uid || root.status().mode & 0o022 != 0 {
+            return Err(Error::new(
+                ErrorKind::StateInvalid,
+                format!("the state directory {} must belong to user {} and be writable by nobody else", path.display(), us.uid),
+            )
+            .with_next_step(format!("chown {} {0} && chmod 700 {0}, or choose another with --state-dir", path.display())));
+        }
+        let mut created = false;
+        let mut child = |name: &str| {
+            open_or_create_child(host, &root, OsStr::new(name), &mut created)
+                .map_err(|error| invalid(&path.join(name), "cannot be opened or created", error))
+        };
+        let (locks, journal, sets, applied) = (child("locks")?, child("journal")?, child("sets")?, child("applied")?);
+        if created {
+            host.sync(&[SyncPoint::Directory(root.clone())]).map_err(|error| invalid(path, "cannot be made durable", error))?;
+        }
+        Ok(Self { root, locks, journal, sets, applied })
+    }
+
+    /// Where the mount point of private views is; created if needed.
+    pub(crate) fn view(&self, host: &dyn Host) -> io::Result<PathBuf> {
+        let name = OsStr::new("view");
+        open_or_create_child(host, &self.root, name, &mut false).map(|_| self.root.path().join(name))
+    }
+
+    /// Takes the whole directory away again, if nothing was written to it.
+    pub(crate) fn remove(&self, host: &dyn Host) {
+        for name in ["locks", "journal", "sets", "applied", "view"] {
+            let _not_empty = host.remove_child(&self.root, OsStr::new(name));
+        }
+        let (Some(parent), Some(name)) = (self.root.path().parent(), self.root.path().file_name()) else { return };
+        let _not_empty = host.open_directory(parent).and_then(|parent| host.remove_child(&parent, name));
+    }
+
+    /// Adds one line to the history.
+    pub(crate) fn append_history(&self, host: &dyn Host, line: &impl Serialize) -> io::Result<()> {
+        let mut bytes = serde_json::to_vec(line)?;
+        bytes.push(b'\n');
+        host.append(&self.root, OsStr::new("history.jsonl"), &bytes, false)
+    }
+
+    pub(crate) fn write_marker(&self, host: &dyn Host, target: &str, marker: &Marker) -> io::Result<()> {
+        let (name, temporary) = (format!("{target}.json"), format!(".{target}.new"));
+        let us = host.identity()?;
+        let bytes = serde_json::to_vec_pretty(marker)?;
+        let (temporary, metadata) = (OsStr::new(&temporary), Metadata::new(us.uid, us.gid, 0o600));
+        match host.create(&self.applied, temporary, &bytes, &metadata) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                host.unlink(&self.applied, temporary)?;
+                host.create(&self.applied, temporary, &bytes, &metadata)?;
+            }
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        host.rename((&self.applied, temporary), (&self.applied, OsStr::new(&name)))
+    }
+
+    pub(crate) fn remove_marker(&self, host: &dyn Host, target: &str) -> io::Result<()> {
+        host.unlink(&self.applied, OsStr::new(&format!("{target}.json")))
+    }
+}
+
+/// The state directory of one run: opened when it is first needed, if it is.
+#[derive(Debug, Default)]
+pub(crate) struct LazyState(OnceCell<State>);
+
+impl LazyState {
+    pub(crate) fn open(&self, context: &Context) -> Result<&State, Error> {
+        if let Some(state) = self.0.get() {
+            return Ok(state);
+        }
+        let state = State::open(context)?;
+        Ok(self.0.get_or_init(|| state))
+    }
+}
+
+/// What is known about the last success of a target. Losing it costs one reload, so it is written atomically but not synced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Marker {
+    /// Format of this file.
+    pub(crate) version: u32,
+    /// Digest of paths and contents of the plan.
+    pub(crate) plan: String,
+    /// The leaf, where the plan has one.
+    pub(crate) leaf: Option<String>,
+    /// The target took up the files.
+    pub(crate) reloaded: bool,
+    /// How that was seen.
+    pub(crate) verified: Verified,
+    /// Inode and change time of each file when it was acknowledged, in the plan's order.
+    pub(crate) files: Vec<(u64, i128)>,
+    /// The number of the last deployment.
+    pub(crate) sequence: u64,
+    /// The deployments whose state before can be brought back, the oldest first.
+    pub(crate) sets: Vec<u64>,
+    /// What the operator rolled back from.
+    pub(crate) hold: Option<Hold>,
+}
+
+/// How a success was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verified {
+    /// On the wire.
+    Seen,
+    /// The configuration says that nobody can look.
+    Waived,
+    /// Nobody looked.
+    #[default]
+    Nobody,
+}
+
+/// What the operator rolled back from: not deployed again until the source changes or `--force`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hold {
+    pub(crate) plan: String,
+    pub(crate) leaf: Option<String>,
+}
+
+/// Reads a target's marker without opening anything else. An unreadable or unknown one counts as lost.
+pub(crate) fn read_marker(context: &Context, target: &str) -> Result<Option<Marker>, Error> {
+    let path = context.state_directory().join("applied").join(format!("{target}.json"));
+    let read = match context.host().read_path(&path, READ_LIMIT) {
+        Ok(read) => read,
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => None,
+        Err(error) => return Err(invalid(&path, "cannot be read", error)),
+    };
+    let marker = read.and_then(|(bytes, _)| serde_json::from_slice::<Marker>(bytes.expose()).ok());
+    Ok(marker.filter(|marker| marker.version == Marker::VERSION))
+}
+
+impl Marker {
+    pub(crate) const VERSION: u32 = 1;
+
+    /// Nothing is owed for this digest.
+    pub(crate) fn settles(&self, plan: &str) -> bool {
+        self.plan == plan && self.reloaded
+    }
+}
+
+pub(crate) fn invalid(path: &Path, problem: &str, error: io::Error) -> Error {
+    Error::new(ErrorKind::StateInvalid, format!("{} {problem}", path.display()))
+        .with_source(error)
+        .with_next_step("check the owner, the mode and the free space of the state directory")
+}
+
+/// Opens a directory inside another and creates it if needed; sets `created` if it did.
+pub(crate) fn open_or_create_child(
+    host: &dyn Host,
+    parent: &Directory,
+    name: &OsStr,
+    created: &mut bool,
+) -> io::Result<Directory> {
+    match host.open_child(parent, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    match host.create_child(parent, name) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => *created = true,
+    }
+    host.open_child(parent, name)
+}
+
+fn open_or_create_path(host: &dyn Host, path: &Path) -> io::Result<Directory> {
+    match host.open_directory(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return host.open_directory(path);
+    };
+    let parent = open_or_create_path(host, parent)?;
+    match host.create_child(&parent, name) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => host.sync(&[SyncPoint::Directory(parent)])?,
+    }
+    host.open_directory(path)
+}

@@ -1,0 +1,128 @@
+//! The hidden 0700 directory beside each destination: `.certdeploy/<target>-<hash>/`, with staged files and backups.
+//!
+//! It lies on the destination's file system, so that names can be linked and renamed between them, and is invisible to
+//! servers that load whole directories. One `.certdeploy` has one owner: a user and a state directory, written inside.
+
+use std::ffi::OsStr;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use crate::context::Context;
+use crate::digest::{hex, sha256_of_parts};
+use crate::error::{Error, ErrorKind};
+use crate::host::{Directory, Host, Identity, Metadata, SyncPoint};
+use crate::journal::EncodedPath;
+
+pub(crate) const HIDDEN: &str = ".certdeploy";
+const OWNER: &str = "owner";
+
+/// Who a `.certdeploy` belongs to.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Owner {
+    uid: u32,
+    state_directory: EncodedPath,
+}
+
+/// The name of a target's own directory: unique for the state directory, readable in an incident.
+pub(crate) fn target_directory(context: &Context, target: &str) -> String {
+    let digest = sha256_of_parts([context.state_directory().as_os_str().as_encoded_bytes(), target.as_bytes()]);
+    format!("{target}-{}", hex(&digest[..4]))
+}
+
+/// Opens the target's own directory beside a destination; `None` if there is none yet.
+pub(crate) fn open(host: &dyn Host, us: &Identity, parent: &Directory, target: &str) -> Result<Option<Directory>, Error> {
+    let hidden = match host.open_child(parent, OsStr::new(HIDDEN)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(|error| unusable(parent, error))?,
+    };
+    check(&hidden, us, parent)?;
+    match host.open_child(&hidden, OsStr::new(target)) {
+        Ok(directory) => check(&directory, us, parent).map(|()| Some(directory)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unusable(parent, error)),
+    }
+}
+
+/// Opens or creates it. What has to be synced so that it lasts is added to `round`.
+pub(crate) fn open_or_create(
+    context: &Context,
+    us: &Identity,
+    parent: &Directory,
+    target: &str,
+    round: &mut Vec<SyncPoint>,
+) -> Result<Directory, Error> {
+    let host = context.host();
+    if let Some(directory) = open(host, us, parent, target)? {
+        return Ok(directory);
+    }
+    let failed = |error| unusable(parent, error);
+    let mut created = false;
+    let hidden = crate::state::open_or_create_child(host, parent, OsStr::new(HIDDEN), &mut created).map_err(failed)?;
+    check(&hidden, us, parent)?;
+    claim(context, us, &hidden, round)?;
+    let directory = crate::state::open_or_create_child(host, &hidden, OsStr::new(target), &mut created).map_err(failed)?;
+    round.push(SyncPoint::Directory(hidden));
+    round.push(SyncPoint::Directory(parent.clone()));
+    Ok(directory)
+}
+
+/// Writes who it belongs to, or checks that it is us.
+fn claim(context: &Context, us: &Identity, hidden: &Directory, round: &mut Vec<SyncPoint>) -> Result<(), Error> {
+    let host = context.host();
+    let path = hidden.path().join(OWNER);
+    let failed = |error: io::Error| {
+        Error::new(ErrorKind::StageFailed, format!("{} cannot be read or written", path.display())).with_source(error)
+    };
+    let ours = Owner { uid: us.uid, state_directory: context.state_directory().into() };
+    let written = host.read(hidden, OsStr::new(OWNER), 64 << 10).map_err(failed)?;
+    if let Some((bytes, _)) = written.filter(|(bytes, _)| !bytes.is_empty()) {
+        return match serde_json::from_slice::<Owner>(bytes.expose()) {
+            Ok(owner) if owner == ours => Ok(()),
+            Ok(owner) => Err(Error::new(
+                ErrorKind::Conflict,
+                format!(
+                    "{} belongs to user {} with the state directory {}",
+                    hidden.path().display(),
+                    owner.uid,
+                    owner.state_directory.path().display()
+                ),
+            )
+            .with_next_step("deploy with that user and --state-dir, or remove the hidden directory if they are gone for good")),
+            Err(error) => {
+                Err(Error::new(ErrorKind::Conflict, format!("{} is not of this program", path.display())).with_source(error))
+            }
+        };
+    }
+    let bytes = serde_json::to_vec(&ours).map_err(|error| failed(error.into()))?;
+    host.unlink(hidden, OsStr::new(OWNER)).map_err(failed)?;
+    host.create(hidden, OsStr::new(OWNER), &bytes, &Metadata::new(us.uid, us.gid, 0o600)).map_err(failed)?;
+    round.push(SyncPoint::File(hidden.clone(), OWNER.into()));
+    Ok(())
+}
+
+/// It must be ours, private, and on the destination's file system.
+fn check(hidden: &Directory, us: &Identity, parent: &Directory) -> Result<(), Error> {
+    let status = hidden.status();
+    if status.uid == us.uid && status.mode & 0o077 == 0 && status.device == parent.status().device {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Conflict,
+        format!(
+            "{} must belong to user {}, have mode 0700 and be on its parent's file system; it belongs to user {} and has mode {:04o}",
+            hidden.path().display(),
+            us.uid,
+            status.uid,
+            status.mode
+        ),
+    )
+    .with_next_step("find out who made it; remove it if nobody needs it"))
+}
+
+fn unusable(parent: &Directory, error: io::Error) -> Error {
+    let path = parent.path().join(HIDDEN);
+    Error::new(ErrorKind::StageFailed, format!("{} cannot be opened or created", path.display()))
+        .with_next_step(crate::engine::advice(&error, parent.path()))
+        .with_source(error)
+}

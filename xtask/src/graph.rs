@@ -1,0 +1,96 @@
+//! Which crates the shipped crates pull in. The promises of the architecture page, kept by counting.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::{Outcome, shell};
+
+/// Crates in a program with the nginx connector alone, build scripts' included.
+const MOST_CRATES: usize = 130;
+
+/// Nowhere in what is shipped. deny.toml has the reasons.
+const NOWHERE: &[&str] = &["fs2", "native-tls", "openssl-sys", "ring", "rsa", "rustls-pemfile", "serde_yaml"];
+
+/// What a program without connectors to APIs has no use for.
+const NOT_FOR_FILES: &[&str] = &["aws-config", "aws-sdk-acm", "h2", "hyper", "kube", "kube-client", "reqwest"];
+
+/// The engine takes its crypto provider as a value, knows no product and no HTTP.
+const NOT_IN_THE_ENGINE: &[&str] = &["aws-lc-rs", "aws-lc-sys", "http", "hyper", "reqwest", "ring"];
+
+pub(crate) fn run() -> Outcome {
+    let program = tree("certdeploy", "normal,build", &["--no-default-features", "--features", "nginx"])?;
+    refuse("certdeploy with nginx alone", &program, NOT_FOR_FILES)?;
+    refuse_prefix("certdeploy with nginx alone", &program, "aws-sdk-")?;
+    if program.len() >= MOST_CRATES {
+        return Err(format!("certdeploy with nginx alone needs {} crates, the limit is {MOST_CRATES}", program.len()));
+    }
+    println!("    certdeploy with nginx alone: {} crates", program.len());
+
+    let engine = tree("deploy-core", "normal", &[])?;
+    refuse("deploy-core", &engine, NOT_IN_THE_ENGINE)?;
+    println!("    deploy-core: {} crates, no crypto provider", engine.len());
+
+    for package in shipped()? {
+        refuse(&package, &tree(&package, "normal", &["--all-features"])?, NOWHERE)?;
+    }
+    Ok(())
+}
+
+/// A package's features, in alphabetical order.
+pub(crate) fn features(package: &str) -> Outcome<Vec<String>> {
+    let packages = packages()?;
+    let found = packages.iter().find(|candidate| candidate["name"] == package).and_then(|found| found["features"].as_object());
+    found.map(|features| features.keys().cloned().collect()).ok_or_else(|| format!("there is no package {package}"))
+}
+
+/// The members of the workspace, as cargo describes them.
+pub(crate) fn packages() -> Outcome<Vec<Value>> {
+    let text = shell::output(&mut shell::cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
+    let metadata: Value = serde_json::from_str(&text).map_err(|error| format!("cargo metadata: {error}"))?;
+    metadata["packages"].as_array().cloned().ok_or_else(|| "cargo metadata names no packages".to_owned())
+}
+
+/// The packages that are published: `publish` is an empty list in those that are not.
+fn shipped() -> Outcome<Vec<String>> {
+    let is_shipped = |package: &&Value| package["publish"].as_array().is_none_or(|registries| !registries.is_empty());
+    Ok(packages()?.iter().filter(is_shipped).filter_map(|package| package["name"].as_str().map(str::to_owned)).collect())
+}
+
+/// The crates below a package on this machine's platform, each with its version, the package itself left out.
+fn tree(package: &str, edges: &str, more: &[&str]) -> Outcome<BTreeSet<(String, String)>> {
+    let mut arguments = vec!["tree", "--package", package, "--edges", edges, "--prefix", "none", "--format", "{p}"];
+    arguments.extend(more);
+    let text = shell::output(&mut shell::cargo(&arguments))?;
+    let words = text.lines().map(|line| line.split_whitespace());
+    let crates = words.filter_map(|mut words| Some((words.next()?.to_owned(), words.next()?.to_owned())));
+    Ok(crates.filter(|(name, _)| name != package).collect())
+}
+
+fn refuse(whose: &str, crates: &BTreeSet<(String, String)>, banned: &[&str]) -> Outcome {
+    match crates.iter().find(|(name, _)| banned.contains(&name.as_str())) {
+        Some((name, version)) => Err(format!("{whose} pulls in {name} {version}; `cargo tree -i {name}` says by which way")),
+        None => Ok(()),
+    }
+}
+
+fn refuse_prefix(whose: &str, crates: &BTreeSet<(String, String)>, prefix: &str) -> Outcome {
+    match crates.iter().find(|(name, _)| name.starts_with(prefix)) {
+        Some((name, version)) => Err(format!("{whose} pulls in {name} {version}")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_banned_crate_is_named_with_its_version() {
+        let crates = BTreeSet::from([("ring".to_owned(), "v0.17.8".to_owned()), ("sha2".to_owned(), "v0.11.0".to_owned())]);
+        let message = refuse("deploy-core", &crates, NOWHERE).unwrap_err();
+        assert!(message.starts_with("deploy-core pulls in ring v0.17.8"), "{message}");
+        assert_eq!(refuse("deploy-core", &crates, NOT_FOR_FILES), Ok(()));
+        assert!(refuse_prefix("x", &crates, "sha").is_err());
+    }
+}

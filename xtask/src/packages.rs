@@ -1,0 +1,58 @@
+//! Debian packages: which are missing, and installing them.
+
+use std::process::{Command, Stdio};
+
+use crate::{Outcome, shell};
+
+/// A Debian package and a program by which one sees that it, or another package like it, is there.
+pub(crate) type Package = (&'static str, &'static str);
+
+/// What the tests start.
+pub(crate) const FOR_TESTS: &[Package] = &[
+    ("acl", "setfacl"),
+    ("attr", "setfattr"),
+    ("e2fsprogs", "mkfs.ext4"),
+    ("iproute2", "ip"),
+    ("mount", "mount"),
+    ("nginx-light", "nginx"),
+    ("openssl", "openssl"),
+    ("procps", "ps"),
+    ("strace", "strace"),
+    ("util-linux", "unshare"),
+];
+
+/// Installs what is missing. Who is not root gets the line that root has to type, as an error.
+pub(crate) fn ensure(packages: &[Package]) -> Outcome {
+    let missing = missing(packages);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let line = format!("apt-get install -y --no-install-recommends {}", missing.join(" "));
+    if shell::find_program("apt-get").is_none() {
+        return Err(format!("these programs' Debian packages are missing, and there is no apt-get here: {}", missing.join(" ")));
+    }
+    if !shell::is_root() {
+        return Err(format!("Debian packages are missing; as root, run:\n    {line}"));
+    }
+    println!("{line}");
+    if install(&missing).is_err() {
+        // A fresh machine has no package lists yet.
+        shell::run(Command::new("apt-get").args(["update", "-q"]).stdin(Stdio::null()))?;
+        install(&missing)?;
+    }
+    let still = self::missing(packages);
+    if still.is_empty() { Ok(()) } else { Err(format!("still missing after the installation: {}", still.join(" "))) }
+}
+
+fn missing(packages: &[Package]) -> Vec<&'static str> {
+    packages.iter().filter(|(_, program)| shell::find_program(program).is_none()).map(|(package, _)| *package).collect()
+}
+
+fn install(packages: &[&str]) -> Outcome {
+    let mut command = Command::new("apt-get");
+    command.args(["install", "-y", "--no-install-recommends"]).args(packages).stdin(Stdio::null());
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    // The programs are wanted, not running services: under systemd, and where invoke-rc.d asks for the runlevel.
+    command.env("SYSTEMD_OFFLINE", "1").env("RUNLEVEL", "1");
+    shell::run(&mut command)
+}

@@ -1,0 +1,79 @@
+//! Everything that must hold before a change is merged. The test runner comes last, so that its counts are the last lines.
+
+use std::process::Command;
+use std::time::Instant;
+
+use clap::Args;
+
+use crate::{Outcome, docs, graph, lint, packages, shell, tidy};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Only formatting, clippy and the tests that need no real server
+    #[arg(long)]
+    quick: bool,
+}
+
+pub(crate) fn run(options: &Options) -> Outcome {
+    step("Debian packages", || packages::ensure(packages::FOR_TESTS))?;
+    step("formatting", lint::format)?;
+    step("clippy", lint::clippy)?;
+    if !options.quick {
+        step("tidy", tidy::run)?;
+        step("generated documentation", || docs::run(&docs::Options { check: true }))?;
+        step("dependency graph", graph::run)?;
+        step("features, each by itself", features)?;
+        step("documentation builds", documentation)?;
+        step("documentation tests", || shell::run(&mut shell::cargo(&["test", "--quiet", "--workspace", "--doc"])))?;
+    }
+    // The end-to-end tests start the real program. Cargo builds it for its own package's tests only.
+    step("the program", || shell::build("certdeploy", "certdeploy", false).map(drop))?;
+    println!("==> tests");
+    shell::run(&mut runner(options.quick)).map_err(|message| format!("tests failed: {message}"))
+}
+
+/// cargo-nextest where it is installed, else what comes with Rust.
+fn runner(quick: bool) -> Command {
+    let mut arguments = if shell::find_program("cargo-nextest").is_some() {
+        vec!["nextest", "run", "--workspace"]
+    } else {
+        vec!["test", "--workspace", "--lib", "--bins", "--tests"]
+    };
+    if quick {
+        arguments.extend(["--exclude", "deploy-e2e"]);
+    }
+    shell::cargo(&arguments)
+}
+
+/// The program without any connector, and with each one alone.
+fn features() -> Outcome {
+    let features = graph::features("certdeploy")?;
+    let alone = features.iter().filter(|feature| !matches!(feature.as_str(), "default" | "full"));
+    for selected in std::iter::once(None).chain(alone.map(Some)) {
+        let mut arguments = vec!["clippy", "--quiet", "--package", "certdeploy", "--no-default-features"];
+        if let Some(feature) = selected {
+            arguments.extend(["--features", feature]);
+        }
+        arguments.extend(["--", "-D", "warnings"]);
+        shell::run(&mut shell::cargo(&arguments))?;
+    }
+    Ok(())
+}
+
+fn documentation() -> Outcome {
+    shell::run(shell::cargo(&["doc", "--quiet", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn step(name: &str, work: impl FnOnce() -> Outcome) -> Outcome {
+    println!("==> {name}");
+    let start = Instant::now();
+    let outcome = work();
+    let seconds = start.elapsed().as_secs_f64();
+    match outcome {
+        Ok(()) => {
+            println!("    ok, {seconds:.1} s");
+            Ok(())
+        }
+        Err(message) => Err(format!("{name} failed after {seconds:.1} s: {message}")),
+    }
+}
