@@ -120,8 +120,6 @@ pub(crate) struct Marker {
     pub(crate) reloaded: bool,
     /// How that was seen.
     pub(crate) verified: Verified,
-    /// Inode and change time of each file when it was acknowledged, in the plan's order.
-    pub(crate) files: Vec<(u64, i128)>,
     /// The number of the last deployment.
     pub(crate) sequence: u64,
     /// The deployments whose state before can be brought back, the oldest first.

@@ -96,8 +96,8 @@ fn claim(context: &Context, us: &Identity, hidden: &Directory, round: &mut Vec<S
     }
     let bytes = serde_json::to_vec(&ours).map_err(|error| failed(error.into()))?;
     host.unlink(hidden, OsStr::new(OWNER)).map_err(failed)?;
-    host.create(hidden, OsStr::new(OWNER), &bytes, &Metadata::new(us.uid, us.gid, 0o600)).map_err(failed)?;
-    round.push(SyncPoint::File(hidden.clone(), OWNER.into()));
+    let owner = host.create(hidden, OsStr::new(OWNER), &bytes, &Metadata::new(us.uid, us.gid, 0o600)).map_err(failed)?;
+    round.push(owner.sync_point(hidden, OsStr::new(OWNER)));
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 use crate::context::Context;
-use crate::engine::group::{File, Group, Member};
+use crate::engine::group::{Group, Member};
 use crate::engine::prove::verified;
 use crate::engine::switch::hold_after;
 use crate::error::{Error, ErrorKind};
@@ -59,14 +59,12 @@ fn acknowledge(context: &Context, state: &State, member: &mut Member, id: u64, c
     if journaled {
         sets.push(id);
     }
-    let files = member.files.iter().map(|file| mark(context, file)).collect();
     let marker = Marker {
         version: Marker::VERSION,
         plan: member.digest.clone(),
         leaf: member.report.fingerprint.wanted.clone(),
         reloaded: true,
         verified,
-        files,
         sequence: id.max(previous.sequence),
         sets,
         hold,
@@ -82,14 +80,6 @@ fn acknowledge(context: &Context, state: &State, member: &mut Member, id: u64, c
         (true, _) => Outcome::Changed,
         (false, _) => Outcome::Repaired,
     };
-}
-
-fn mark(context: &Context, file: &File) -> (u64, i128) {
-    let (directory, name) = file.live();
-    match context.host().status(directory, name) {
-        Ok(Some(status)) => (status.inode, status.changed),
-        _ => (0, 0),
-    }
 }
 
 /// The journal becomes the manifest of a set: this rename is the commit.

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::host::Identity;
 use crate::journal;
-use crate::lock::{self, LockKeys, Locks, target_key};
+use crate::lock::{self, LockKeys, Locks};
 use crate::plan::Plan;
 use crate::report::{Live, Outcome, Report, Stage};
 use crate::state::{LazyState, Marker, State, Verified, invalid, read_marker};
@@ -245,26 +245,33 @@ fn lock(members: &mut [Member], context: &Context, state: &State, us: &Identity)
             .map(|(member, resolver)| inspect::locate(member, context, us, resolver, keys))
             .collect()
     };
-    let mut all: LockKeys = targets.iter().map(|target| target_key(target)).collect();
-    locate(members, &mut all)?;
+    let mut all = LockKeys::of_targets(targets.iter().cloned());
+    let mut places = locate(members, &mut all)?;
     loop {
-        let locks = lock::acquire(context, state, &all)?;
+        let (locks, waited) = lock::acquire(context, state, &all)?;
         let journals = recover::overlapping(context, state, &targets, &all)?;
-        let missing: LockKeys = journals.iter().flat_map(recover::keys).filter(|key| !all.contains(key)).collect();
-        if !missing.is_empty() {
-            all.extend(missing);
+        let others = journals.iter().map(recover::keys).fold(LockKeys::default(), |mut keys, own| {
+            keys.extend(own);
+            keys
+        });
+        if !others.is_subset(&all) {
+            all.extend(others);
             continue;
         }
+        let stale = waited || !journals.is_empty();
         for journal in journals {
             settle_before(members, context, state, journal)?;
         }
-        let mut now = LockKeys::new();
-        let places = locate(members, &mut now)?;
-        one_writer_each(members, &places)?;
-        if now.is_subset(&all) {
-            return Ok((locks, places));
+        if stale {
+            let mut now = LockKeys::default();
+            places = locate(members, &mut now)?;
+            if !now.is_subset(&all) {
+                all.extend(now);
+                continue;
+            }
         }
-        all.extend(now);
+        one_writer_each(members, &places)?;
+        return Ok((locks, places));
     }
 }
 
@@ -308,7 +315,7 @@ fn look(member: &mut Member, context: &Context, us: &Identity, places: Vec<Place
     let plan = again(&member.plan.name).ok_or_else(conflict)?;
     member.digest = super::group::plan_digest(&plan);
     member.plan = plan;
-    let places = inspect::locate(member, context, us, &mut Resolver::default(), &mut LockKeys::new())?;
+    let places = inspect::locate(member, context, us, &mut Resolver::default(), &mut LockKeys::default())?;
     if !inspect::reads_hold(member, context)? {
         return Err(conflict());
     }

@@ -11,7 +11,7 @@ use crate::engine::group::{Before, File, Member, Wanted};
 use crate::engine::overview::{FileAction, TargetState};
 use crate::error::{Error, ErrorKind};
 use crate::host::{Attributes, Host, Identity, Metadata};
-use crate::lock::{LockKeys, destination_key};
+use crate::lock::LockKeys;
 use crate::plan::{Content, PlanFile, Role};
 use crate::report::Rung;
 use crate::state::Verified;
@@ -19,29 +19,29 @@ use crate::state::Verified;
 /// No certificate, key or store is larger.
 const SIZE_LIMIT: u64 = 64 << 20;
 
-/// Nothing to do, seen without a lock: the marker says so, and every file is the one that was acknowledged.
+/// Nothing to do, seen without a lock: the marker says so, and every file is as wanted.
 ///
 /// Sixteen file system calls for three files. A lock would add nothing: a deployment of this target that runs right now
 /// has removed the marker before it touches a file.
 pub(super) fn is_settled(member: &Member, context: &Context) -> bool {
     let Some(marker) = &member.marker else { return false };
     let (endpoints, _) = member.plan.hooks.verify.list();
-    if !marker.settles(&member.digest) || marker.files.len() != member.plan.files.len() || context.force() {
+    if !marker.settles(&member.digest) || context.force() {
         return false;
     }
     if !endpoints.is_empty() && marker.verified != Verified::Seen {
         return false;
     }
-    member.plan.files.iter().zip(&marker.files).all(|(file, marked)| is_as_marked(context.host(), file, *marked))
+    member.plan.files.iter().all(|file| is_as_wanted(context.host(), file))
 }
 
-fn is_as_marked(host: &dyn Host, file: &PlanFile, marked: (u64, i128)) -> bool {
+fn is_as_wanted(host: &dyn Host, file: &PlanFile) -> bool {
     let read = host.read_path(&file.path, SIZE_LIMIT);
     match (&file.content, read) {
         (Content::Absent, Ok(None)) => true,
         (Content::Bytes(wanted), Ok(Some((bytes, status)))) => {
             let mode = file.mode.is_none_or(|mode| mode.bits() == status.mode);
-            (status.inode, status.changed) == marked && mode && same_owner(host, file, status.uid, status.gid) && *wanted == bytes
+            mode && same_owner(host, file, status.uid, status.gid) && *wanted == bytes
         }
         _ => false,
     }
@@ -71,7 +71,8 @@ pub(super) fn locate(
             )
             .with_next_step("give every file of the plan a file of its own"));
         }
-        keys.insert(destination_key(place.directory.status(), &place.name));
+        let directory = place.directory.status();
+        keys.add_destination((directory.device, directory.inode), &place.name);
         places.push(place);
     }
     Ok(places)

@@ -80,7 +80,7 @@ fn look(member: &mut Member, context: &Context) -> Result<(), Error> {
         .host()
         .identity()
         .map_err(|error| Error::new(ErrorKind::Internal, "the system does not say who we are").with_source(error))?;
-    let places = inspect::locate(member, context, &us, &mut Resolver::default(), &mut LockKeys::new())?;
+    let places = inspect::locate(member, context, &us, &mut Resolver::default(), &mut LockKeys::default())?;
     inspect::inspect(member, context, &us, places)
 }
 

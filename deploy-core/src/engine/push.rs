@@ -17,7 +17,7 @@ use crate::engine::rollback::{LIMIT, rollback_failed};
 use crate::error::{Error, ErrorKind, Retry};
 use crate::event::Event;
 use crate::host::{Metadata, SyncPoint};
-use crate::lock::{self, LockKeys, target_key};
+use crate::lock::{self, LockKeys};
 use crate::plan::Verify;
 use crate::probe::wait_for;
 use crate::push::{Observed, Push, Snapshot, Validation};
@@ -79,7 +79,7 @@ impl Frame<'_> {
         self.reached(Rung::V1);
         self.enter(Stage::Lock);
         let state = State::open(self.context)?;
-        let keys: LockKeys = [target_key(&self.report.target)].into();
+        let keys = LockKeys::of_targets([self.report.target.clone()]);
         let _locks = lock::acquire(self.context, &state, &keys)?;
         let journal = PushJournal::open(self.context, &state, &self.report.target)?;
         self.recover(&journal)?;
@@ -300,7 +300,7 @@ pub(super) fn recover_all(jobs: &[Job], scope: RecoveryScope, context: &Context,
 fn recover(job: &Job, context: &Context, state: &State) -> Result<Option<Recovered>, (String, Error)> {
     let named = |error: Error| (job.name.clone(), error);
     let Recovery::Push(push) = job.target.recovery() else { return Ok(None) };
-    let keys: LockKeys = [target_key(&job.name)].into();
+    let keys = LockKeys::of_targets([job.name.clone()]);
     let _locks = lock::acquire(context, state, &keys).map_err(named)?;
     let journal = PushJournal::open(context, state, &job.name).map_err(named)?;
     let Some((begun, snapshot)) = journal.read().map_err(named)? else { return Ok(None) };
@@ -341,11 +341,11 @@ impl<'a> PushJournal<'a> {
             let us = host.identity()?;
             let metadata = Metadata::new(us.uid, us.gid, 0o600);
             self.remove()?;
-            host.create(&self.directory, &self.snapshot, bytes.expose(), &metadata)?;
-            host.create(&self.directory, &self.begun, &serde_json::to_vec(&begun)?, &metadata)?;
+            let snapshot = host.create(&self.directory, &self.snapshot, bytes.expose(), &metadata)?;
+            let begun = host.create(&self.directory, &self.begun, &serde_json::to_vec(&begun)?, &metadata)?;
             host.sync(&[
-                SyncPoint::File(self.directory.clone(), self.snapshot.clone()),
-                SyncPoint::File(self.directory.clone(), self.begun.clone()),
+                snapshot.sync_point(&self.directory, &self.snapshot),
+                begun.sync_point(&self.directory, &self.begun),
                 SyncPoint::Directory(self.directory.clone()),
             ])
         };

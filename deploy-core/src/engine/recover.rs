@@ -15,7 +15,7 @@ use crate::engine::rollback::{self, rollback_failed};
 use crate::engine::undo::{self, Now, Recorded};
 use crate::error::{Error, ErrorKind};
 use crate::journal::{self, Begin, Journal, Member, RecordedReload};
-use crate::lock::{self, LockKeys, destination_key_of, target_key};
+use crate::lock::{self, LockKeys};
 use crate::plan::{Hooks, Reload, Role, Verify};
 use crate::probe::{Endpoint, probe};
 use crate::report::Live;
@@ -57,7 +57,7 @@ pub(super) fn recover_target(job: &Job, scope: RecoveryScope, context: &Context)
 fn lock_and_settle(jobs: &[Job], scope: RecoveryScope, context: &Context, state: &State, journal: &Journal) -> Option<Recovered> {
     let targets = journal.targets();
     let locks = match lock::acquire(context, state, &keys(journal)) {
-        Ok(locks) => locks,
+        Ok((locks, _)) => locks,
         Err(error) => return Some(Recovered::failed(targets, error)),
     };
     // Its owner may have ended it while we waited.
@@ -76,9 +76,11 @@ fn lock_and_settle(jobs: &[Job], scope: RecoveryScope, context: &Context, state:
 
 /// The locks of everything that a journal is about.
 pub(super) fn keys(journal: &Journal) -> LockKeys {
-    let files = journal.begin.iter().flat_map(|begin| &begin.files);
-    let files = files.map(|file| destination_key_of(file.directory_id.0, file.directory_id.1, &file.name.0));
-    files.chain(journal.targets().iter().map(|target| target_key(target))).collect()
+    let mut keys = LockKeys::of_targets(journal.targets());
+    for file in journal.begin.iter().flat_map(|begin| &begin.files) {
+        keys.add_destination(file.directory_id, &file.name.0);
+    }
+    keys
 }
 
 /// The journals that are about one of these targets or one of these files.
@@ -350,10 +352,10 @@ impl Settling<'_> {
 
     /// The state before was acknowledged then, and is again. Losing this costs a reload.
     fn restore_markers(&self) {
-        for (index, member) in self.begin.members.iter().enumerate() {
-            let Some(mut marker) = member.before.clone() else { continue };
-            marker.files = self.marks(index);
-            let _costs_a_reload = self.state.write_marker(self.context.host(), &member.target, &marker);
+        for member in &self.begin.members {
+            if let Some(marker) = &member.before {
+                let _costs_a_reload = self.state.write_marker(self.context.host(), &member.target, marker);
+            }
         }
     }
 
@@ -361,28 +363,17 @@ impl Settling<'_> {
         let before = member.before.clone().unwrap_or_default();
         let mut sets = before.sets;
         sets.push(self.begin.id);
-        let index = self.begin.members.iter().position(|other| other.target == member.target).unwrap_or_default();
         let marker = Marker {
             version: Marker::VERSION,
             plan: member.plan.clone(),
             leaf: member.new_leaf.clone(),
             reloaded: true,
             verified,
-            files: self.marks(index),
             sequence: self.begin.id.max(before.sequence),
             sets,
             hold: member.hold.clone(),
         };
         let _costs_a_reload = self.state.write_marker(self.context.host(), &member.target, &marker);
-    }
-
-    fn marks(&self, member: usize) -> Vec<(u64, i128)> {
-        let host = self.context.host();
-        let of = |file: &journal::FileRecord| match host.path_status(&file.real_path()) {
-            Ok(Some(status)) => (status.inode, status.changed),
-            _ => (0, 0),
-        };
-        self.begin.files.iter().filter(|file| file.member == member).map(of).collect()
     }
 }
 

@@ -91,9 +91,8 @@ impl Group<'_> {
         let mut warnings: Vec<String> = Vec::new();
         for member in &self.members {
             if let Some(marker) = &member.marker {
-                let marker = refreshed(self.context, marker, member);
                 warnings
-                    .extend(self.state.write_marker(host, member.name(), &marker).err().map(|error| format!("marker: {error}")));
+                    .extend(self.state.write_marker(host, member.name(), marker).err().map(|error| format!("marker: {error}")));
             }
         }
         warnings.extend(recorded.iter().filter_map(|file| file.sweep(host).err()).map(|error| format!("sweeping: {error}")));
@@ -106,18 +105,6 @@ impl Group<'_> {
             }
         }
     }
-}
-
-/// The marker of the old state, for the inodes as they are after the way back.
-fn refreshed(context: &Context, marker: &crate::state::Marker, member: &super::group::Member) -> crate::state::Marker {
-    let mut marker = marker.clone();
-    for (file, mark) in member.files.iter().zip(&mut marker.files) {
-        let (directory, name) = file.live();
-        if let Ok(Some(status)) = context.host().status(directory, name) {
-            *mark = (status.inode, status.changed);
-        }
-    }
-    marker
 }
 
 /// A person is needed: every problem, and the first step.

@@ -94,11 +94,12 @@ fn stage(host: &dyn Host, id: u64, index: usize, file: &mut File, round: &mut Ve
     let Some(hidden) = file.hidden.clone() else { return Err(file.unstaged()) };
     if let Some(wanted) = &file.wanted {
         let name = staged_name(id, index);
-        let status = host
-            .create(&hidden, OsStr::new(&name), wanted.bytes.expose(), &wanted.metadata)
+        let name = OsStr::new(&name);
+        let created = host
+            .create(&hidden, name, wanted.bytes.expose(), &wanted.metadata)
             .map_err(|error| failed("cannot be written beside its final place", &file.path, error))?;
-        file.staged = Some(status);
-        round.push(SyncPoint::File(hidden.clone(), name.into()));
+        file.staged = Some(created.status().clone());
+        round.push(created.sync_point(&hidden, name));
     }
     file.backup = back_up(host, id, index, file, &hidden, round)?;
     Ok(())
@@ -133,9 +134,11 @@ fn back_up(
     let Some(before) = file.before.as_ref().filter(|_| copy) else {
         return Err(failed("cannot be backed up", &file.path, refused));
     };
-    host.create(hidden, OsStr::new(&name), before.bytes.expose(), &before.metadata())
+    let name = OsStr::new(&name);
+    let copy = host
+        .create(hidden, name, before.bytes.expose(), &before.metadata())
         .map_err(|error| failed("cannot be backed up", &file.path, error))?;
-    round.push(SyncPoint::File(hidden.clone(), name.into()));
+    round.push(copy.sync_point(hidden, name));
     Ok(Some(Backup::Copy))
 }
 

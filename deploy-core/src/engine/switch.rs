@@ -187,7 +187,7 @@ fn conflict(file: &File) -> Error {
 fn without_repeats(round: Vec<SyncPoint>) -> Vec<SyncPoint> {
     let mut seen = std::collections::HashSet::new();
     let is_new = |point: &SyncPoint| match point {
-        SyncPoint::File(..) => true,
+        SyncPoint::File(..) | SyncPoint::New(_) => true,
         SyncPoint::Directory(directory) => {
             let id = (directory.status().device, directory.status().inode);
             seen.insert(id)

@@ -124,8 +124,8 @@ impl Recorded<'_> {
             let Some((bytes, status)) = copy else { return Err(failed(error)) };
             let attributes = host.attributes(hidden, backup).map_err(failed)?;
             let metadata = Metadata::new(status.uid, status.gid, status.mode).with_attributes(attributes);
-            host.create(hidden, &name, bytes.expose(), &metadata).map_err(failed)?;
-            host.sync(&[SyncPoint::File(hidden.clone(), name.clone())]).map_err(failed)?;
+            let copy = host.create(hidden, &name, bytes.expose(), &metadata).map_err(failed)?;
+            host.sync(&[copy.sync_point(hidden, &name)]).map_err(failed)?;
         }
         host.rename((hidden, &name), live).map_err(failed)?;
         // Renaming one name of a file onto another of the same file does nothing.

@@ -10,7 +10,7 @@ pub(crate) mod local;
 pub use local::Local;
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
@@ -108,11 +108,11 @@ pub trait Host: fmt::Debug + Send + Sync + 'static {
     fn attributes(&self, directory: &Directory, name: &OsStr) -> io::Result<Attributes>;
 
     /// Creates a file that did not exist: exclusively, with mode 0600; writes the bytes; sets owner, attributes and, last,
-    /// mode; asks the system to start writing it out. Not durable before [`Host::sync`]. On an error it removes the file.
+    /// mode. Not durable before [`Host::sync`]. On an error it removes the file.
     ///
     /// # Errors
     /// `AlreadyExists`, and what writing and changing ownership give.
-    fn create(&self, directory: &Directory, name: &OsStr, bytes: &[u8], metadata: &Metadata) -> io::Result<Status>;
+    fn create(&self, directory: &Directory, name: &OsStr, bytes: &[u8], metadata: &Metadata) -> io::Result<NewFile>;
 
     /// Gives an existing regular file this owner, attributes and, last, mode.
     ///
@@ -163,6 +163,13 @@ pub trait Host: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// The lock file cannot be opened or locking is not supported.
     fn try_lock(&self, directory: &Directory, name: &OsStr, holder: &[u8]) -> io::Result<LockAttempt>;
+
+    /// Tries to take these bytes of the lock file `name`, all or none: many locks for the price of one file. Nobody learns
+    /// who holds them. Positions are below 2^63.
+    ///
+    /// # Errors
+    /// As [`Host::try_lock`].
+    fn try_lock_bytes(&self, directory: &Directory, name: &OsStr, positions: &BTreeSet<u64>) -> io::Result<LockAttempt>;
 
     /// Runs a command to its end, in a staged view where one is given.
     ///
@@ -385,6 +392,48 @@ impl Metadata {
     }
 }
 
+/// A file that was just created.
+#[derive(Clone)]
+pub struct NewFile {
+    status: Status,
+    handle: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl NewFile {
+    /// A file as it was created, with whatever the host needs to sync it without opening it again; `None` where it has to.
+    #[must_use]
+    pub fn new(status: Status, handle: Option<Arc<dyn Any + Send + Sync>>) -> Self {
+        Self { status, handle }
+    }
+
+    /// Its status when everything about it was settled.
+    #[must_use]
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// What the host put in.
+    #[must_use]
+    pub fn handle<T: 'static>(&self) -> Option<&T> {
+        self.handle.as_ref()?.downcast_ref()
+    }
+
+    /// How it is synced.
+    #[must_use]
+    pub fn sync_point(self, directory: &Directory, name: &OsStr) -> SyncPoint {
+        match self.handle {
+            Some(_) => SyncPoint::New(self),
+            None => SyncPoint::File(directory.clone(), name.to_owned()),
+        }
+    }
+}
+
+impl fmt::Debug for NewFile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("NewFile").field(&self.status).finish()
+    }
+}
+
 /// One thing to sync in a round.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -393,6 +442,8 @@ pub enum SyncPoint {
     Directory(Directory),
     /// The content and metadata of a file.
     File(Directory, OsString),
+    /// The same of one that was created a moment ago and is still open.
+    New(NewFile),
 }
 
 /// What came of trying to lock.

@@ -7,7 +7,8 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, Statx, StatxAttributes, StatxFlags, StatxTimestamp, Uid,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, RenameFlags, SeekFrom, Statx, StatxAttributes, StatxFlags, StatxTimestamp,
+    Uid,
 };
 use rustix::io::Errno;
 use zeroize::Zeroizing;
@@ -66,12 +67,6 @@ pub(crate) fn fill(file: &OwnedFd, bytes: &[u8], metadata: &Metadata) -> io::Res
     apply_metadata(file, metadata)
 }
 
-/// Asks the system to start writing a file out, so that the sync that follows finds little to do. The advice "not needed"
-/// does that without waiting. It is only advice: errors don't matter.
-pub(crate) fn start_writing_out(file: &OwnedFd) {
-    rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).ok();
-}
-
 /// Closes a file that was written to. Network file systems report lost writes only here.
 pub(crate) fn close(file: OwnedFd) -> io::Result<()> {
     match nix::unistd::close(file) {
@@ -120,7 +115,11 @@ pub(super) fn rename_new(from: (BorrowedFd<'_>, &OsStr), to: (BorrowedFd<'_>, &O
 
 pub(super) fn list(directory: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
+    let mut buffer = Vec::with_capacity(8192);
+    // The descriptor may have been listed before.
+    rustix::fs::seek(directory, SeekFrom::Start(0))?;
+    let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {

@@ -10,17 +10,19 @@ mod users;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use self::files::{check_absolute, check_name, handle, open_at, path_status_of, status_of, status_of_name};
-use super::{Attributes, Directory, Facilities, Host, Identity, LockAttempt, Metadata, Signal, Status, SyncPoint};
+use super::{Attributes, Directory, Facilities, Host, Identity, LockAttempt, Metadata, NewFile, Signal, Status, SyncPoint};
 use crate::command::{Command, CommandError, CommandOutput, Limits};
 use crate::secret::SecretBytes;
 use crate::staged_view::StagedView;
@@ -29,11 +31,29 @@ use crate::staged_view::StagedView;
 /// flushes of the disk; more than this gains little.
 const SYNC_WIDTH: usize = 32;
 
+/// How many new files are kept open between their creation and their sync: far below the usual limit of 1024 descriptors.
+const KEPT_OPEN: usize = 256;
+
 /// This machine.
 #[derive(Debug)]
 pub struct Local {
     sync_width: usize,
     identity: OnceLock<Identity>,
+    /// How many new files wait open for their sync.
+    open: Arc<AtomicUsize>,
+}
+
+/// A new file that waits for its sync.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    fd: OwnedFd,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What is behind a [`Directory`] of this host.
@@ -48,7 +68,7 @@ impl Local {
     /// This machine, with up to 32 syncs at a time.
     #[must_use]
     pub fn new() -> Self {
-        Self { sync_width: SYNC_WIDTH, identity: OnceLock::new() }
+        Self { sync_width: SYNC_WIDTH, identity: OnceLock::new(), open: Arc::default() }
     }
 
     /// With up to `width` syncs at a time. With 1 (or 0) they are done one by one in the order given, which makes a run
@@ -57,6 +77,17 @@ impl Local {
     pub fn with_sync_width(mut self, width: usize) -> Self {
         self.sync_width = width;
         self
+    }
+}
+
+impl Local {
+    /// Keeps a file open for its sync, unless too many are: then it is given back.
+    fn keep_open(&self, file: OwnedFd) -> Result<OpenFile, OwnedFd> {
+        if self.open.fetch_add(1, Ordering::Relaxed) < KEPT_OPEN {
+            return Ok(OpenFile { fd: file, open: Arc::clone(&self.open) });
+        }
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        Err(file)
     }
 }
 
@@ -148,17 +179,17 @@ impl Host for Local {
         attributes::of_name(handle(directory)?, name)
     }
 
-    fn create(&self, directory: &Directory, name: &OsStr, bytes: &[u8], metadata: &Metadata) -> io::Result<Status> {
+    fn create(&self, directory: &Directory, name: &OsStr, bytes: &[u8], metadata: &Metadata) -> io::Result<NewFile> {
         let file = files::open_new(directory, name)?;
-        let filled = files::fill(&file, bytes, metadata).and_then(|status| {
-            files::start_writing_out(&file);
-            files::close(file).map(|()| status)
+        let created = files::fill(&file, bytes, metadata).and_then(|status| match self.keep_open(file) {
+            Ok(open) => Ok(NewFile::new(status, Some(Arc::new(open)))),
+            Err(file) => files::close(file).map(|()| NewFile::new(status, None)),
         });
-        if filled.is_err() {
+        if created.is_err() {
             // The first error is the one to report.
             drop(self.unlink(directory, name));
         }
-        filled
+        created
     }
 
     fn set_metadata(&self, directory: &Directory, name: &OsStr, metadata: &Metadata) -> io::Result<Status> {
@@ -204,6 +235,11 @@ impl Host for Local {
     fn try_lock(&self, directory: &Directory, name: &OsStr, holder: &[u8]) -> io::Result<LockAttempt> {
         check_name(name)?;
         locks::attempt(handle(directory)?, name, holder)
+    }
+
+    fn try_lock_bytes(&self, directory: &Directory, name: &OsStr, positions: &BTreeSet<u64>) -> io::Result<LockAttempt> {
+        check_name(name)?;
+        locks::attempt_bytes(handle(directory)?, name, positions)
     }
 
     fn run(&self, command: &Command, view: Option<&StagedView>, limits: &Limits<'_>) -> Result<CommandOutput, CommandError> {

@@ -9,6 +9,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::super::{Directory, SyncPoint};
+use super::OpenFile;
 use super::files::{check_name, handle, not_regular, open_at, opened};
 
 /// Syncs all points, at most `width` at a time; no new one is begun after a failure.
@@ -50,6 +51,11 @@ pub(super) fn round(points: &[SyncPoint], width: usize) -> io::Result<()> {
 fn sync(point: &SyncPoint) -> io::Result<()> {
     match point {
         SyncPoint::Directory(directory) => sync_directory(directory),
+        SyncPoint::New(file) => {
+            let open = file.handle::<OpenFile>();
+            let open = open.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the file was created by another host"))?;
+            Ok(rustix::fs::fsync(&open.fd)?)
+        }
         SyncPoint::File(directory, name) => {
             check_name(name)?;
             let directory = handle(directory)?;

@@ -59,6 +59,7 @@ fn names(host: &Local, directory: &Directory) -> Vec<OsString> {
 fn a_file_is_created_read_and_described() {
     let (place, host, directory) = place();
     let status = host.create(&directory, name("a"), b"bytes", &ours(0o640)).unwrap();
+    let status = status.status();
     assert_eq!((status.kind, status.mode, status.size, status.links), (FileKind::Regular, 0o640, 5, 1));
     let (bytes, read) = host.read(&directory, name("a"), 5).unwrap().unwrap();
     assert_eq!(bytes.expose(), b"bytes");
@@ -131,7 +132,7 @@ fn f36_a_file_that_cannot_be_written_in_full_leaves_nothing() {
     let nobody = Metadata::new(u32::MAX - 1, u32::MAX - 1, 0o640);
     let outcome = host.create(&directory, name("key"), b"secret", &nobody);
     if is_root() {
-        assert_eq!(outcome.unwrap().uid, u32::MAX - 1);
+        assert_eq!(outcome.unwrap().status().uid, u32::MAX - 1);
     } else {
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::PermissionDenied);
         assert!(names(&host, &directory).is_empty());
