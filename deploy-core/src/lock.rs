@@ -94,18 +94,18 @@ enum Busy {
 
 fn try_all(context: &Context, state: &State, keys: &LockKeys, holder: &str) -> Result<Attempt, Error> {
     let host = context.host();
-    let failed = |name: &str, error| invalid(&state.locks.path().join(name), "cannot be locked", error).at(Stage::Lock);
+    let failed = |name: &str, error| invalid(&state.targets.path().join(name), "cannot be locked", error).at(Stage::Lock);
     let mut guards = Vec::with_capacity(keys.targets.len() + 1);
     for target in &keys.targets {
         let name = format!("{TARGET}{target}.lock");
         let holder = format!("{holder}, deploying to {target}");
-        match host.try_lock(&state.locks, OsStr::new(&name), holder.as_bytes()).map_err(|error| failed(&name, error))? {
+        match host.try_lock(&state.targets, OsStr::new(&name), holder.as_bytes()).map_err(|error| failed(&name, error))? {
             LockAttempt::Held(guard) => guards.push(guard),
             LockAttempt::Busy(by) => return Ok(Attempt::Busy(Busy::Target(target.clone(), by))),
         }
     }
     if !keys.destinations.is_empty() {
-        let attempt = host.try_lock_bytes(&state.locks, OsStr::new(DESTINATIONS), &keys.destinations);
+        let attempt = host.try_lock_bytes(&state.targets, OsStr::new(DESTINATIONS), &keys.destinations);
         match attempt.map_err(|error| failed(DESTINATIONS, error))? {
             LockAttempt::Held(guard) => guards.push(guard),
             LockAttempt::Busy(_) => return Ok(Attempt::Busy(Busy::Destination)),
@@ -118,12 +118,12 @@ fn try_all(context: &Context, state: &State, keys: &LockKeys, holder: &str) -> R
 fn holders(context: &Context, state: &State, keys: &LockKeys) -> Vec<u8> {
     let host = context.host();
     let mut holders = Vec::new();
-    for name in host.list(&state.locks).unwrap_or_default() {
+    for name in host.list(&state.targets).unwrap_or_default() {
         let own = keys.targets.iter().any(|target| name.as_os_str() == OsStr::new(&format!("{TARGET}{target}.lock")));
         if own || !name.as_bytes().starts_with(TARGET.as_bytes()) {
             continue;
         }
-        if let Ok(LockAttempt::Busy(by)) = host.try_lock(&state.locks, &name, b"somebody who asked who holds a file") {
+        if let Ok(LockAttempt::Busy(by)) = host.try_lock(&state.targets, &name, b"somebody who asked who holds a file") {
             holders.extend_from_slice(by.trim_ascii());
             holders.extend_from_slice(b"; ");
         }

@@ -1,7 +1,7 @@
 //! The state directory: locks, journals, markers, the sets that can be rolled back to, history.
 
 use std::cell::OnceCell;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,16 +11,18 @@ use crate::context::Context;
 use crate::error::{Error, ErrorKind};
 use crate::host::{Directory, Host, Metadata, SyncPoint};
 
+/// The directory of everything that is kept for a target.
+pub(crate) const TARGETS: &str = "targets";
+
 const READ_LIMIT: u64 = 16 << 20;
 
 /// The opened state directory.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) root: Directory,
-    pub(crate) locks: Directory,
     pub(crate) journal: Directory,
-    pub(crate) sets: Directory,
-    pub(crate) applied: Directory,
+    /// Of each target: its lock, its marker, its sets.
+    pub(crate) targets: Directory,
 }
 
 impl State {
@@ -42,11 +44,11 @@ impl State {
             open_or_create_child(host, &root, OsStr::new(name), &mut created)
                 .map_err(|error| invalid(&path.join(name), "cannot be opened or created", error))
         };
-        let (locks, journal, sets, applied) = (child("locks")?, child("journal")?, child("sets")?, child("applied")?);
+        let (journal, targets) = (child("journal")?, child(TARGETS)?);
         if created {
             host.sync(&[SyncPoint::Directory(root.clone())]).map_err(|error| invalid(path, "cannot be made durable", error))?;
         }
-        Ok(Self { root, locks, journal, sets, applied })
+        Ok(Self { root, journal, targets })
     }
 
     /// Where the mount point of private views is; created if needed.
@@ -57,11 +59,21 @@ impl State {
 
     /// Takes the whole directory away again, if nothing was written to it.
     pub(crate) fn remove(&self, host: &dyn Host) {
-        for name in ["locks", "journal", "sets", "applied", "view"] {
+        for name in [TARGETS, "journal", "view"] {
             let _not_empty = host.remove_child(&self.root, OsStr::new(name));
         }
         let (Some(parent), Some(name)) = (self.root.path().parent(), self.root.path().file_name()) else { return };
         let _not_empty = host.open_directory(parent).and_then(|parent| host.remove_child(&parent, name));
+    }
+
+    /// The sets of a target that are there, the oldest first: for when the marker, which knows them, is lost.
+    pub(crate) fn sets_of(&self, host: &dyn Host, target: &str) -> Result<Vec<u64>, Error> {
+        let names = host.list(&self.targets).map_err(|error| invalid(self.targets.path(), "cannot be listed", error))?;
+        let prefix = format!("{target}-");
+        let id = |name: &OsString| name.to_str()?.strip_prefix(&prefix)?.strip_suffix(".set")?.parse().ok();
+        let mut ids: Vec<u64> = names.iter().filter_map(id).collect();
+        ids.sort_unstable();
+        Ok(ids)
     }
 
     /// Adds one line to the history.
@@ -76,19 +88,19 @@ impl State {
         let us = host.identity()?;
         let bytes = serde_json::to_vec_pretty(marker)?;
         let (temporary, metadata) = (OsStr::new(&temporary), Metadata::new(us.uid, us.gid, 0o600));
-        match host.create(&self.applied, temporary, &bytes, &metadata) {
+        match host.create(&self.targets, temporary, &bytes, &metadata) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                host.unlink(&self.applied, temporary)?;
-                host.create(&self.applied, temporary, &bytes, &metadata)?;
+                host.unlink(&self.targets, temporary)?;
+                host.create(&self.targets, temporary, &bytes, &metadata)?;
             }
             Err(error) => return Err(error),
             Ok(_) => {}
         }
-        host.rename((&self.applied, temporary), (&self.applied, OsStr::new(&name)))
+        host.rename((&self.targets, temporary), (&self.targets, OsStr::new(&name)))
     }
 
     pub(crate) fn remove_marker(&self, host: &dyn Host, target: &str) -> io::Result<()> {
-        host.unlink(&self.applied, OsStr::new(&format!("{target}.json")))
+        host.unlink(&self.targets, OsStr::new(&format!("{target}.json")))
     }
 }
 
@@ -150,7 +162,7 @@ pub(crate) struct Hold {
 
 /// Reads a target's marker without opening anything else. An unreadable or unknown one counts as lost.
 pub(crate) fn read_marker(context: &Context, target: &str) -> Result<Option<Marker>, Error> {
-    let path = context.state_directory().join("applied").join(format!("{target}.json"));
+    let path = context.state_directory().join(TARGETS).join(format!("{target}.json"));
     let read = match context.host().read_path(&path, READ_LIMIT) {
         Ok(read) => read,
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => None,

@@ -398,11 +398,11 @@ async fn ruling_2_equal_bytes_without_marker_are_adopted_where_they_are_served()
     let world = World::new();
     let issued = world.issue();
     world.deploy(&issued).await;
-    fs::remove_dir_all(world.root.path().join("state/applied")).unwrap();
+    fs::remove_dir_all(world.root.path().join("state/targets")).unwrap();
     let report = world.deploy(&issued).await;
     assert_eq!(report.outcome, Outcome::Unchanged, "{report:?}");
     assert_eq!(world.reload.applied(), 1);
-    fs::remove_dir_all(world.root.path().join("state/applied")).unwrap();
+    fs::remove_dir_all(world.root.path().join("state/targets")).unwrap();
     let mut blind = world.plan(&issued);
     blind.hooks.verify = Verify::NotConfigured;
     assert_eq!(blind.apply(&world.context).await.outcome, Outcome::Repaired);

@@ -87,14 +87,14 @@ pub(super) fn keep_as_sets(host: &dyn Host, state: &State, journal: &Journal) ->
     let Some(begin) = &journal.begin else { return host.unlink(&state.journal, &journal.file) };
     if let [member] = begin.members.as_slice() {
         let name = set_name(&member.target, begin.id);
-        return host.rename((&state.journal, &journal.file), (&state.sets, &name));
+        return host.rename((&state.journal, &journal.file), (&state.targets, &name));
     }
     for index in 0..begin.members.len() {
         let own = alone(begin, index);
         let name = set_name(&own.members[0].target, begin.id);
-        host.unlink(&state.sets, &name)?;
-        let written = Journal::create(host, &state.sets, &own)?;
-        host.rename((&state.sets, &written.file), (&state.sets, &name))?;
+        host.unlink(&state.targets, &name)?;
+        let written = Journal::create(host, &state.targets, &own)?;
+        host.rename((&state.targets, &written.file), (&state.targets, &name))?;
     }
     host.unlink(&state.journal, &journal.file)
 }
@@ -115,17 +115,23 @@ fn alone(begin: &Begin, index: usize) -> Begin {
 /// Removes the backups of a set, then the set.
 fn remove_set(host: &dyn Host, state: &State, target: &str, id: u64) -> Result<(), Error> {
     let name = set_name(target, id);
-    let Some(set) = journal::read(host, &state.sets, &name)? else { return Ok(()) };
+    let Some(set) = journal::read(host, &state.targets, &name)? else { return Ok(()) };
     let failed = |error: std::io::Error| Error::new(ErrorKind::StateInvalid, "it is still there").with_source(error);
+    let mut known: Option<(&journal::FileRecord, Directory)> = None;
     for file in set.begin.iter().flat_map(|begin| &begin.files) {
         let Some(backup) = &file.backup else { continue };
-        let hidden = match hidden_of(host, file) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            hidden => hidden.map_err(failed)?,
+        let hidden = match known.take().filter(|(other, _)| (&other.directory, &other.hidden) == (&file.directory, &file.hidden))
+        {
+            Some((_, hidden)) => hidden,
+            None => match hidden_of(host, file) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                hidden => hidden.map_err(failed)?,
+            },
         };
         host.unlink(&hidden, OsStr::new(backup)).map_err(failed)?;
+        known = Some((file, hidden));
     }
-    host.unlink(&state.sets, &name).map_err(failed)
+    host.unlink(&state.targets, &name).map_err(failed)
 }
 
 pub(super) fn hidden_of(host: &dyn Host, file: &journal::FileRecord) -> std::io::Result<Directory> {

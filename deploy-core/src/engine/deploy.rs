@@ -392,7 +392,7 @@ fn pay(group: &mut Group<'_>) -> Result<(), Error> {
             group
                 .state
                 .remove_marker(group.host(), member.name())
-                .map_err(|error| invalid(group.state.applied.path(), "cannot be written", error))?;
+                .map_err(|error| invalid(group.state.targets.path(), "cannot be written", error))?;
         }
         group.reload()?;
     }
@@ -444,23 +444,13 @@ fn next_id(group: &mut Group<'_>) -> Result<u64, Error> {
     let mut highest = 0;
     for index in 0..group.members.len() {
         if group.members[index].marker.is_none() {
-            let sets = sets_of(group, group.members[index].name())?;
+            let sets = group.state.sets_of(group.host(), group.members[index].name())?;
             let last = sets.last().copied();
             group.members[index].marker = last.map(|sequence| Marker { sequence, sets, ..Marker::default() });
         }
         highest = highest.max(group.members[index].marker.as_ref().map_or(0, |marker| marker.sequence));
     }
     Ok(highest + 1)
-}
-
-fn sets_of(group: &Group<'_>, target: &str) -> Result<Vec<u64>, Error> {
-    let names =
-        group.host().list(&group.state.sets).map_err(|error| invalid(group.state.sets.path(), "cannot be listed", error))?;
-    let prefix = format!("{target}-");
-    let id = |name: &std::ffi::OsString| name.to_str()?.strip_prefix(&prefix)?.strip_suffix(".set")?.parse().ok();
-    let mut ids: Vec<u64> = names.iter().filter_map(id).collect();
-    ids.sort_unstable();
-    Ok(ids)
 }
 
 /// The last event, and one line of history for everything but "nothing to do".

@@ -55,10 +55,13 @@ fn plan(job: &Job, to: Option<&str>, context: &Context) -> Result<Plan, Error> {
 
 /// Every set that is kept, the oldest first.
 fn sets(job: &Job, context: &Context, state: &State) -> Result<Vec<Begin>, Error> {
-    let ids = read_marker(context, &job.name)?.map(|marker| marker.sets).unwrap_or_default();
+    let ids = match read_marker(context, &job.name)? {
+        Some(marker) => marker.sets,
+        None => state.sets_of(context.host(), &job.name)?,
+    };
     let mut sets = Vec::with_capacity(ids.len());
     for id in ids {
-        sets.extend(journal::read(context.host(), &state.sets, &set_name(&job.name, id))?.and_then(|set| set.begin));
+        sets.extend(journal::read(context.host(), &state.targets, &set_name(&job.name, id))?.and_then(|set| set.begin));
     }
     Ok(sets)
 }

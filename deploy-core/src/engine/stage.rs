@@ -81,7 +81,7 @@ fn sweep(
         }
         let is_set = text.split_once('.').is_some_and(|(id, _)| {
             let set = format!("{target}-{id}.set");
-            matches!(host.status(&state.sets, OsStr::new(&set)), Ok(Some(_)) | Err(_))
+            matches!(host.status(&state.targets, OsStr::new(&set)), Ok(Some(_)) | Err(_))
         });
         if !is_set {
             host.unlink(hidden, &name).map_err(failed)?;

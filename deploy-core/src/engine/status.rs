@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::journal;
 use crate::plan::{Plan, Verify};
 use crate::probe::{Endpoint, probe};
-use crate::state::{Marker, read_marker};
+use crate::state::{Marker, TARGETS, read_marker};
 use crate::target::{Deployment, Recovery};
 
 const GLANCE: Duration = Duration::from_secs(5);
@@ -86,7 +86,7 @@ fn owed(marker: Option<&Marker>, target: &str, context: &Context) -> Result<Opti
 }
 
 fn sets(marker: &Marker, target: &str, context: &Context) -> Result<Vec<SetStatus>, Error> {
-    let path = context.state_directory().join("sets");
+    let path = context.state_directory().join(TARGETS);
     let Ok(directory) = context.host().open_directory(&path) else { return Ok(Vec::new()) };
     let mut sets = Vec::new();
     for &id in &marker.sets {

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, RenameFlags, SeekFrom, Statx, StatxAttributes, StatxFlags, StatxTimestamp,
@@ -113,12 +114,14 @@ pub(super) fn rename_new(from: (BorrowedFd<'_>, &OsStr), to: (BorrowedFd<'_>, &O
     })
 }
 
-pub(super) fn list(directory: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
+pub(super) fn list(directory: &Handle) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     let mut buffer = Vec::with_capacity(8192);
-    // The descriptor may have been listed before.
-    rustix::fs::seek(directory, SeekFrom::Start(0))?;
-    let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
+    let mut listed = directory.listed.lock().unwrap_or_else(PoisonError::into_inner);
+    if std::mem::replace(&mut *listed, true) {
+        rustix::fs::seek(&directory.fd, SeekFrom::Start(0))?;
+    }
+    let mut entries = RawDir::new(&directory.fd, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();

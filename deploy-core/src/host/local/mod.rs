@@ -16,12 +16,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
-use self::files::{check_absolute, check_name, handle, open_at, path_status_of, status_of, status_of_name};
+use self::files::{check_absolute, check_name, handle, open_at, opened, path_status_of, status_of, status_of_name};
 use super::{Attributes, Directory, Facilities, Host, Identity, LockAttempt, Metadata, NewFile, Signal, Status, SyncPoint};
 use crate::command::{Command, CommandError, CommandOutput, Limits};
 use crate::secret::SecretBytes;
@@ -62,6 +62,8 @@ pub(super) struct Handle {
     fd: OwnedFd,
     /// It could only be opened as a place in the tree (`O_PATH`), because it may be entered and not be read.
     path_only: bool,
+    /// It has been listed, so that the next listing has to go back to the start. Held while listing.
+    listed: Mutex<bool>,
 }
 
 impl Local {
@@ -124,14 +126,14 @@ impl Host for Local {
             other => (other?, false),
         };
         let status = status_of(&fd)?;
-        Ok(Directory::new(path.to_owned(), status, Arc::new(Handle { fd, path_only })))
+        Ok(Directory::new(path.to_owned(), status, Arc::new(Handle { fd, path_only, listed: Mutex::default() })))
     }
 
     fn open_child(&self, parent: &Directory, name: &OsStr) -> io::Result<Directory> {
         check_name(name)?;
         let fd = open_at(handle(parent)?, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
         let status = status_of(&fd)?;
-        Ok(Directory::new(parent.path().join(name), status, Arc::new(Handle { fd, path_only: false })))
+        Ok(Directory::new(parent.path().join(name), status, Arc::new(Handle { fd, path_only: false, listed: Mutex::default() })))
     }
 
     fn create_child(&self, parent: &Directory, name: &OsStr) -> io::Result<()> {
@@ -145,7 +147,7 @@ impl Host for Local {
     }
 
     fn list(&self, directory: &Directory) -> io::Result<Vec<OsString>> {
-        files::list(handle(directory)?)
+        files::list(opened(directory)?)
     }
 
     fn path_status(&self, path: &Path) -> io::Result<Option<Status>> {
