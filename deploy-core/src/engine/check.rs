@@ -36,7 +36,6 @@ pub(super) fn handshake(member: &mut Member, context: &Context) -> Result<(), Er
 }
 
 fn plan(plan: &Plan) -> Result<(), Error> {
-    check_name(&plan.name)?;
     if plan.files.is_empty() {
         return Err(Error::new(ErrorKind::PlanInvalid, "the plan has no files"));
     }
@@ -54,7 +53,7 @@ fn plan(plan: &Plan) -> Result<(), Error> {
 }
 
 /// Names become file names.
-fn check_name(name: &str) -> Result<(), Error> {
+pub(super) fn check_name(name: &str) -> Result<(), Error> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(fits) {
         return Err(Error::new(ErrorKind::PlanInvalid, format!("`{name}` cannot be the name of a target"))

@@ -135,13 +135,7 @@ fn validate(member: &mut Member, context: &Context) -> Result<(), Error> {
     if !existed {
         state.remove(host);
     }
-    let verdict = verdict?;
-    if let Some(rung) = verdict.rung {
-        inspect::reached(member, rung);
-    }
-    if let Some(why) = verdict.missing {
-        member.report.degrade("validate", why);
-    }
+    verdict?.write(member);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::command::{Command, CommandError, CommandOutput, Limits};
 use crate::context::Context;
-use crate::engine::group::{Group, staged_name};
+use crate::engine::group::{File, Group, Member, staged_name};
 use crate::engine::inspect::reached;
 use crate::error::{Error, ErrorKind};
 use crate::host::{Directory, Host, Metadata};
@@ -39,45 +39,51 @@ pub(super) struct Verdict {
     pub(super) missing: Option<String>,
 }
 
+impl Verdict {
+    /// Puts it into the report.
+    pub(super) fn write(self, member: &mut Member) {
+        if let Some(rung) = self.rung {
+            reached(member, rung);
+        }
+        if let Some(why) = self.missing {
+            member.report.degrade("validate", why);
+        }
+    }
+}
+
 impl Group<'_> {
     /// Runs every checker of the members on the staged files (V3, else V2).
     pub(super) fn validate(&mut self) -> Result<(), Error> {
         self.enter(Stage::Validate);
-        if self.members.iter().all(|member| member.plan.hooks.validate.is_none()) {
-            self.members.iter_mut().for_each(|member| member.report.degrade("validate", "no checker is configured"));
-            return Ok(());
-        }
-        let all_views: Vec<(PathBuf, PathBuf)> = self.members.iter().flat_map(|member| self.staged_paths(member)).collect();
-        let mount_point = self.state.view(self.host()).map_err(scratch_failed)?;
+        let mut passed: Vec<Validate> = Vec::new();
         for index in 0..self.members.len() {
-            let Some(validate) = self.members[index].plan.hooks.validate.clone() else {
-                self.members[index].report.degrade("validate", "no checker is configured");
-                continue;
+            let verdict = match self.members[index].plan.hooks.validate.clone() {
+                None => Verdict { rung: None, missing: Some("no checker is configured".to_owned()) },
+                // One view shows the files of all members, so that one look of a checker is enough.
+                Some(validate) if passed.contains(&validate) => Verdict { rung: Some(Rung::V3), missing: None },
+                Some(validate) => {
+                    let verdict = self.check_staged(index, &validate)?;
+                    if verdict.rung == Some(Rung::V3) {
+                        passed.push(validate);
+                    }
+                    verdict
+                }
             };
-            if self.members[..index].iter().any(|member| member.plan.hooks.validate.as_ref() == Some(&validate)) {
-                let (rung, degraded) = (self.members[0].report.validated, self.members[0].report.degraded.clone());
-                reached(&mut self.members[index], rung);
-                self.members[index].report.degraded.extend(degraded.into_iter().filter(|degraded| degraded.what == "validate"));
-                continue;
-            }
-            let member = &self.members[index];
-            let staged = Staged {
-                view: all_views.clone(),
-                found: self.found_paths(member),
-                removes: self.files().any(|file| file.switches() && file.wanted.is_none()),
-                renewal: self.files().all(|file| file.before.is_some()),
-                scratch: &self.state.root,
-                mount_point: mount_point.clone(),
-            };
-            let verdict = check_staged(self.context, &validate, &staged)?;
-            if let Some(rung) = verdict.rung {
-                reached(&mut self.members[index], rung);
-            }
-            if let Some(why) = verdict.missing {
-                self.members[index].report.degrade("validate", why);
-            }
+            verdict.write(&mut self.members[index]);
         }
         Ok(())
+    }
+
+    fn check_staged(&self, index: usize, validate: &Validate) -> Result<Verdict, Error> {
+        let staged = Staged {
+            view: self.members.iter().flat_map(|member| self.staged_paths(member)).collect(),
+            found: self.found_paths(&self.members[index]),
+            removes: self.files().any(|file| file.switches() && file.wanted.is_none()),
+            renewal: self.files().all(|file| file.before.is_some()),
+            scratch: &self.state.root,
+            mount_point: self.state.view(self.host()).map_err(scratch_failed)?,
+        };
+        check_staged(self.context, validate, &staged)
     }
 
     /// Runs every checker on the live files (V5).
@@ -97,7 +103,7 @@ impl Group<'_> {
         Ok(())
     }
 
-    fn staged_paths(&self, member: &super::group::Member) -> Vec<(PathBuf, PathBuf)> {
+    fn staged_paths(&self, member: &Member) -> Vec<(PathBuf, PathBuf)> {
         let id = self.id;
         let staged = member.files.iter().enumerate().filter(|(_, file)| file.staged.is_some());
         staged
@@ -105,9 +111,9 @@ impl Group<'_> {
             .collect()
     }
 
-    fn found_paths(&self, member: &super::group::Member) -> Vec<PathBuf> {
+    fn found_paths(&self, member: &Member) -> Vec<PathBuf> {
         let id = self.id;
-        let path = |(index, file): (usize, &super::group::File)| match (&file.staged, &file.hidden) {
+        let path = |(index, file): (usize, &File)| match (&file.staged, &file.hidden) {
             (Some(_), Some(hidden)) => hidden.path().join(staged_name(id, index)),
             _ => file.place.path(),
         };
