@@ -185,7 +185,11 @@ impl Journal {
             torn: false,
         };
         let line = journal.line("BEGIN", &serde_json::to_string(begin)?);
-        host.append(directory, &journal.file, format!("{MAGIC}{line}").as_bytes(), false)?;
+        if let Err(error) = host.append(directory, &journal.file, format!("{MAGIC}{line}").as_bytes(), false) {
+            // A part of it may be there. The first error is the one to report.
+            let _swept_by_recovery = host.unlink(directory, &journal.file);
+            return Err(error);
+        }
         Ok(journal)
     }
 
@@ -213,12 +217,7 @@ impl Journal {
     pub(crate) fn targets(&self) -> Vec<String> {
         match &self.begin {
             Some(begin) => begin.members.iter().map(|member| member.target.clone()).collect(),
-            None => {
-                let name = self.file.to_string_lossy();
-                let target =
-                    name.strip_suffix(".jnl").and_then(|stem| stem.rsplit_once('-')).map(|(target, _)| target.to_owned());
-                target.into_iter().collect()
-            }
+            None => target_of(&self.file).into_iter().collect(),
         }
     }
 
@@ -231,12 +230,17 @@ impl Journal {
     }
 }
 
-/// All journals of a state directory, by name.
-pub(crate) fn read_all(host: &dyn Host, directory: &Directory) -> Result<Vec<Journal>, Error> {
+/// The names of all journals of a state directory, in order.
+pub(crate) fn names(host: &dyn Host, directory: &Directory) -> Result<Vec<OsString>, Error> {
     let mut names = host.list(directory).map_err(|error| invalid(directory.path(), "cannot be listed", error))?;
     names.retain(|name| name.as_bytes().ends_with(b".jnl"));
     names.sort();
-    names.iter().filter_map(|name| read(host, directory, name).transpose()).collect()
+    Ok(names)
+}
+
+/// All journals of a state directory, by name.
+pub(crate) fn read_all(host: &dyn Host, directory: &Directory) -> Result<Vec<Journal>, Error> {
+    names(host, directory)?.iter().filter_map(|name| read(host, directory, name).transpose()).collect()
 }
 
 /// One journal or set; `None` if it is gone.
@@ -250,6 +254,12 @@ pub(crate) fn read(host: &dyn Host, directory: &Directory, name: &OsStr) -> Resu
         Error::new(ErrorKind::StateInvalid, format!("{} {problem}", path.display()))
             .with_next_step("leave it alone and run the version of the program that wrote it")
     })
+}
+
+/// The first target of a journal, as its name says.
+pub(crate) fn target_of(name: &OsStr) -> Option<String> {
+    let name = name.to_string_lossy();
+    name.strip_suffix(".jnl").and_then(|stem| stem.rsplit_once('-')).map(|(target, _)| target.to_owned())
 }
 
 fn parse(name: &OsStr, bytes: &[u8]) -> Result<Journal, &'static str> {
@@ -306,3 +316,6 @@ impl FileRecord {
         self.directory.path().join(&self.name.0)
     }
 }
+
+#[cfg(test)]
+mod tests;

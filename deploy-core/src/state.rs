@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
-use crate::host::{Directory, Host, Metadata, SyncPoint};
+use crate::host::{Directory, Host, SyncPoint};
 
 /// The directory of everything that is kept for a target.
 pub(crate) const TARGETS: &str = "targets";
@@ -85,18 +85,18 @@ impl State {
 
     pub(crate) fn write_marker(&self, host: &dyn Host, target: &str, marker: &Marker) -> io::Result<()> {
         let (name, temporary) = (format!("{target}.json"), format!(".{target}.new"));
-        let us = host.identity()?;
         let bytes = serde_json::to_vec_pretty(marker)?;
-        let (temporary, metadata) = (OsStr::new(&temporary), Metadata::new(us.uid, us.gid, 0o600));
-        match host.create(&self.targets, temporary, &bytes, &metadata) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                host.unlink(&self.targets, temporary)?;
-                host.create(&self.targets, temporary, &bytes, &metadata)?;
-            }
-            Err(error) => return Err(error),
-            Ok(_) => {}
+        let temporary = OsStr::new(&temporary);
+        // A run that was killed may have left one, to which this would be added.
+        host.unlink(&self.targets, temporary)?;
+        let written = host
+            .append(&self.targets, temporary, &bytes, false)
+            .and_then(|()| host.rename((&self.targets, temporary), (&self.targets, OsStr::new(&name))));
+        if written.is_err() {
+            // The first error is the one to report.
+            let _removed_by_the_next = host.unlink(&self.targets, temporary);
         }
-        host.rename((&self.targets, temporary), (&self.targets, OsStr::new(&name)))
+        written
     }
 
     pub(crate) fn remove_marker(&self, host: &dyn Host, target: &str) -> io::Result<()> {

@@ -72,7 +72,9 @@ fn claim(context: &Context, us: &Identity, hidden: &Directory, round: &mut Vec<S
     let host = context.host();
     let path = hidden.path().join(OWNER);
     let failed = |error: io::Error| {
-        Error::new(ErrorKind::StageFailed, format!("{} cannot be read or written", path.display())).with_source(error)
+        Error::new(ErrorKind::StageFailed, format!("{} cannot be read or written", path.display()))
+            .with_next_step(crate::engine::advice(&error, hidden.path()))
+            .with_source(error)
     };
     let ours = Owner { uid: us.uid, state_directory: context.state_directory().into() };
     let written = host.read(hidden, OsStr::new(OWNER), 64 << 10).map_err(failed)?;

@@ -9,77 +9,79 @@ use crate::engine::switch::hold_after;
 use crate::error::{Error, ErrorKind};
 use crate::host::{Directory, Host};
 use crate::journal::{self, Begin, Journal};
+use crate::plan::Verify;
 use crate::report::{Live, Outcome, Stage};
 use crate::state::{Marker, State, Verified};
 use crate::vault::HIDDEN;
 
 impl Group<'_> {
     /// Records the success of every member. Nothing here can take it back: what fails is a warning, and costs a reload at most.
+    ///
+    /// The journal goes first: as long as it is there, it is what the next run goes by, and no marker is written. The marker
+    /// goes last: without one, the next run looks for the sets, so that one that was pruned half-way is not forgotten.
     pub(super) fn acknowledge(&mut self, changed: bool) {
         self.enter(Stage::Acknowledge);
         let journal = self.journal.take();
-        let sets = journal.as_ref().map(|journal| keep_as_sets(self.context.host(), self.state, journal));
-        for member in &mut self.members {
-            acknowledge(self.context, self.state, member, self.id, changed, journal.is_some());
-            if let Some(Err(error)) = &sets {
-                member.warn(self.context, format!("this deployment cannot be rolled back to: {error}"));
+        if let Some(Err(error)) = journal.as_ref().map(|journal| keep_as_sets(self.context.host(), self.state, journal)) {
+            for member in &mut self.members {
+                conclude(member, changed);
+                member.warn(self.context, format!("the journal could not be put away, so that the next run does it: {error}"));
             }
+            return;
         }
-        self.enter_prune();
-    }
-
-    fn enter_prune(&mut self) {
-        let (context, state) = (self.context, self.state);
         for member in &mut self.members {
-            let Some(mut marker) = member.marker.clone() else { continue };
-            if marker.sets.len() <= member.plan.backups {
-                continue;
+            conclude(member, changed);
+            let mut marker = marker(member, self.id, journal.is_some());
+            prune(self.context, self.state, member, &mut marker);
+            if let Err(error) = self.state.write_marker(self.context.host(), member.name(), &marker) {
+                member.warn(
+                    self.context,
+                    format!("the marker could not be written, so that the next run reloads once more: {error}"),
+                );
             }
-            member.enter(context, Stage::Prune);
-            let gone = marker.sets.len() - member.plan.backups;
-            for id in marker.sets.drain(..gone) {
-                if let Err(error) = remove_set(context.host(), state, member.name(), id) {
-                    member.warn(context, format!("backup {id} could not be removed: {}", error.full_message()));
-                }
-            }
-            if let Err(error) = state.write_marker(context.host(), member.name(), &marker) {
-                member.warn(context, format!("the marker could not be written: {error}"));
-            }
-            member.marker = Some(marker);
         }
     }
 }
 
-/// Writes the marker and decides the outcome.
-fn acknowledge(context: &Context, state: &State, member: &mut Member, id: u64, changed: bool, journaled: bool) {
-    let verified = verified(member);
-    let hold = if journaled { hold_after(member) } else { member.marker.as_ref().and_then(|marker| marker.hold.clone()) };
-    let previous = member.marker.take().unwrap_or_default();
-    let mut sets = previous.sets;
-    if journaled {
-        sets.push(id);
-    }
-    let marker = Marker {
-        version: Marker::VERSION,
-        plan: member.digest.clone(),
-        leaf: member.report.fingerprint.wanted.clone(),
-        reloaded: true,
-        verified,
-        sequence: id.max(previous.sequence),
-        sets,
-        hold,
-    };
-    if let Err(error) = state.write_marker(context.host(), member.name(), &marker) {
-        member.warn(context, format!("the marker could not be written, so that the next run reloads once more: {error}"));
-    }
-    member.marker = Some(marker);
+/// Decides the outcome.
+fn conclude(member: &mut Member, changed: bool) {
+    let waits = matches!(member.plan.hooks.verify, Verify::Endpoints { .. });
     member.report.live = Live::Applied;
-    let waits = matches!(member.plan.hooks.verify, crate::plan::Verify::Endpoints { .. });
-    member.report.outcome = match (changed, verified) {
+    member.report.outcome = match (changed, verified(member)) {
         (_, Verified::Nobody) if changed || waits => Outcome::Unverified,
         (true, _) => Outcome::Changed,
         (false, _) => Outcome::Repaired,
     };
+}
+
+fn marker(member: &Member, id: u64, journaled: bool) -> Marker {
+    let previous = member.marker.clone().unwrap_or_default();
+    let mut sets = previous.sets;
+    sets.extend(journaled.then_some(id));
+    Marker {
+        version: Marker::VERSION,
+        plan: member.digest.clone(),
+        leaf: member.report.fingerprint.wanted.clone(),
+        reloaded: true,
+        verified: verified(member),
+        sequence: id.max(previous.sequence),
+        sets,
+        hold: if journaled { hold_after(member) } else { previous.hold },
+    }
+}
+
+/// Removes the oldest sets beyond those that are kept.
+fn prune(context: &Context, state: &State, member: &mut Member, marker: &mut Marker) {
+    let gone = marker.sets.len().saturating_sub(member.plan.backups);
+    if gone == 0 {
+        return;
+    }
+    member.enter(context, Stage::Prune);
+    for id in marker.sets.drain(..gone).collect::<Vec<_>>() {
+        if let Err(error) = remove_set(context.host(), state, member.name(), id) {
+            member.warn(context, format!("backup {id} could not be removed: {}", error.full_message()));
+        }
+    }
 }
 
 /// The journal becomes the manifest of a set: this rename is the commit.

@@ -158,7 +158,11 @@ fn seen(member: &Member) -> bool {
 fn together(members: Vec<Member>, context: &Context, state: &LazyState, again: Again<'_>) -> Vec<Member> {
     let retry: Vec<Member> = if members.len() > 1 { members.iter().map(Member::fresh).collect() } else { Vec::new() };
     let done = once(members, context, state, again);
-    let failed = |member: &Member| matches!(member.report.outcome, Outcome::RolledBack | Outcome::Rejected);
+    let misconfigured = |error: &Error| error.kind() == ErrorKind::ConfigurationInvalid;
+    let failed = |member: &Member| {
+        matches!(member.report.outcome, Outcome::RolledBack | Outcome::Rejected)
+            && !member.report.error.as_ref().is_some_and(misconfigured)
+    };
     if retry.is_empty() || !done.iter().any(failed) || context.cancellation().is_cancelled() {
         return done;
     }
@@ -215,7 +219,7 @@ fn locked(members: &mut Vec<Member>, context: &Context, state: &State, again: Ag
     let (locks, places) = lock(members, context, state, &us)?;
     for (member, places) in members.iter_mut().zip(places) {
         member.enter(context, Stage::Inspect);
-        let looked = look(member, context, &us, places, again);
+        let looked = look(member, context, state, &us, places, again);
         if let Err(error) = looked {
             member.fail(error);
         }
@@ -272,6 +276,10 @@ fn lock(members: &mut [Member], context: &Context, state: &State, us: &Identity)
             }
         }
         one_writer_each(members, &places)?;
+        for member in members.iter_mut() {
+            // Another run may have ended between the first look and the lock.
+            member.marker = read_marker(context, &member.plan.name)?;
+        }
         return Ok((locks, places));
     }
 }
@@ -305,7 +313,15 @@ fn settle_before(members: &mut [Member], context: &Context, state: &State, journ
 }
 
 /// Inspects, preparing once more if what the plan rests on has changed.
-fn look(member: &mut Member, context: &Context, us: &Identity, places: Vec<Place>, again: Again<'_>) -> Result<(), Error> {
+fn look(
+    member: &mut Member,
+    context: &Context,
+    state: &State,
+    us: &Identity,
+    mut places: Vec<Place>,
+    again: Again<'_>,
+) -> Result<(), Error> {
+    stage::sweep_second_names(member, context, state, us, &mut places)?;
     if inspect::reads_hold(member, context)? {
         return inspect::inspect(member, context, us, places);
     }
@@ -326,6 +342,7 @@ fn look(member: &mut Member, context: &Context, us: &Identity, places: Vec<Place
 /// From the baseline to the acknowledgement.
 fn carry_out(group: &mut Group<'_>, us: &Identity) -> Result<(), Error> {
     group.check_time()?;
+    find_sets(group)?;
     if group.members.iter().all(|member| member.state == TargetState::Drift) {
         return repair(group);
     }
@@ -404,7 +421,7 @@ fn pay(group: &mut Group<'_>) -> Result<(), Error> {
 
 /// New bytes.
 fn change(group: &mut Group<'_>, us: &Identity) -> Result<(), Error> {
-    group.id = next_id(group)?;
+    group.id = next_id(group);
     let mut round = Vec::new();
     let prepared = stage_and_record(group, us, &mut round);
     if let Err(error) = prepared {
@@ -440,18 +457,22 @@ fn switch_and_prove(group: &mut Group<'_>) -> Result<(), Error> {
     group.verify()
 }
 
-/// Numbers grow and never repeat, whatever the clock does. Without markers they are found by looking.
-fn next_id(group: &mut Group<'_>) -> Result<u64, Error> {
-    let mut highest = 0;
+/// Numbers grow and never repeat, whatever the clock does.
+fn next_id(group: &Group<'_>) -> u64 {
+    let sequence = |member: &Member| member.marker.as_ref().map_or(0, |marker| marker.sequence);
+    group.members.iter().map(sequence).max().unwrap_or_default() + 1
+}
+
+/// Where a marker was lost, the sets and the last number are found by looking: a new marker must not forget them.
+fn find_sets(group: &mut Group<'_>) -> Result<(), Error> {
     for index in 0..group.members.len() {
         if group.members[index].marker.is_none() {
             let sets = group.state.sets_of(group.host(), group.members[index].name())?;
             let last = sets.last().copied();
             group.members[index].marker = last.map(|sequence| Marker { sequence, sets, ..Marker::default() });
         }
-        highest = highest.max(group.members[index].marker.as_ref().map_or(0, |marker| marker.sequence));
     }
-    Ok(highest + 1)
+    Ok(())
 }
 
 /// The last event, and one line of history for everything but "nothing to do".

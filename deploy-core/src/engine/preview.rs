@@ -9,7 +9,7 @@ use crate::engine::inspect;
 use crate::engine::job::Job;
 use crate::engine::overview::{FileAction, FilePreview, FileState, Preview, TargetState};
 use crate::engine::validate::{Scratch, Staged, check_staged};
-use crate::engine::{block_on, check};
+use crate::engine::{block_on, check, stage};
 use crate::error::{Error, ErrorKind};
 use crate::host::Metadata;
 use crate::journal;
@@ -50,11 +50,11 @@ fn fill(preview: &mut Preview, job: &Job, context: &Context) -> Result<(), Error
 
 fn files(preview: &mut Preview, plan: Plan, kind: &str, context: &Context) -> Result<(), Error> {
     let mut member = Member::new(plan, kind);
+    preview.pending_recovery = pending(&member, context)?;
     let looked = look(&mut member, context);
     preview.state = member.state;
     preview.files = member.files.iter().map(describe).collect();
     let checked = looked.and_then(|()| {
-        preview.pending_recovery = pending(&member, context)?;
         let held = member.marker.as_ref().and_then(|marker| marker.hold.as_ref()).is_some_and(|hold| hold.plan == member.digest);
         if held && !context.force() {
             preview.state = TargetState::Unchanged;
@@ -80,7 +80,8 @@ fn look(member: &mut Member, context: &Context) -> Result<(), Error> {
         .host()
         .identity()
         .map_err(|error| Error::new(ErrorKind::Internal, "the system does not say who we are").with_source(error))?;
-    let places = inspect::locate(member, context, &us, &mut Resolver::default(), &mut LockKeys::default())?;
+    let mut places = inspect::locate(member, context, &us, &mut Resolver::default(), &mut LockKeys::default())?;
+    stage::discount_second_names(member, context, &us, &mut places)?;
     inspect::inspect(member, context, &us, places)
 }
 

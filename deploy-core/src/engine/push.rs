@@ -99,6 +99,8 @@ impl Frame<'_> {
         let settled = marker.as_ref().is_some_and(|marker| marker.settles(certificate.fingerprint()));
         if is(&observed, certificate.fingerprint()) && observed.settled && !self.context.force() {
             if !settled {
+                // It may have died between the switch and the look, or somebody else switched.
+                self.look(certificate)?;
                 self.acknowledge(certificate, state)?;
                 self.report.outcome = Outcome::Unchanged;
                 self.report.live = Live::Unchanged;
@@ -113,13 +115,16 @@ impl Frame<'_> {
         self.enter(Stage::Journal);
         let snapshot = call!(self, push => push.snapshot())?;
         journal.begin(&observed, certificate, &snapshot)?;
-        check_time(self.context)?;
         self.enter(Stage::Stage);
-        if let Err(error) = call!(self, push => push.upload(certificate)) {
+        if let Err(error) = check_time(self.context).and_then(|()| call!(self, push => push.upload(certificate))) {
             journal.end()?;
             return Err(error);
         }
         if let Err(error) = self.switch(certificate) {
+            if self.lost_a_race(&error, certificate) {
+                journal.end()?;
+                return Err(error);
+            }
             return Err(self.roll_back(error, observed.fingerprint.as_deref(), &snapshot, journal));
         }
         self.acknowledge(certificate, state)?;
@@ -129,6 +134,13 @@ impl Frame<'_> {
             self.warn(format!("what nothing uses any more could not be removed: {}", error.full_message()));
         }
         Ok(())
+    }
+
+    /// The remote refused the switch because somebody else had just made one: that is not ours to undo.
+    fn lost_a_race(&mut self, error: &Error, certificate: &Certificate) -> bool {
+        error.kind() == ErrorKind::Conflict
+            && self.report.stage == Stage::Swap
+            && self.observe().is_ok_and(|observed| !is(&observed, certificate.fingerprint()))
     }
 
     fn switch(&mut self, certificate: &Certificate) -> Result<(), Error> {
@@ -143,6 +155,12 @@ impl Frame<'_> {
             };
             return Err(Error::new(ErrorKind::VerifyFailed, message).with_next_step("look at the remote's own log"));
         }
+        self.look(certificate)
+    }
+
+    /// The remote says that it is live; the endpoints have to agree.
+    fn look(&mut self, certificate: &Certificate) -> Result<(), Error> {
+        self.enter(Stage::Verify);
         self.reached(Rung::V5);
         let Verify::Endpoints { endpoints, timeout } = self.push.verify() else { return Ok(()) };
         let deadline = (Instant::now() + timeout).min(self.context.deadline());

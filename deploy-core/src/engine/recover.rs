@@ -35,12 +35,16 @@ pub(super) fn recover_all(jobs: &[Job], scope: RecoveryScope, context: &Context)
         Ok(state) => state,
         Err(error) => return vec![Recovered::failed(Vec::new(), error)],
     };
-    let journals = match journal::read_all(context.host(), &state.journal) {
-        Ok(journals) => journals,
+    let names = match journal::names(context.host(), &state.journal) {
+        Ok(names) => names,
         Err(error) => return vec![Recovered::failed(Vec::new(), error)],
     };
-    let mut done: Vec<Recovered> =
-        journals.iter().filter_map(|journal| lock_and_settle(jobs, scope, context, &state, journal)).collect();
+    // One that cannot be read keeps none of the others from being settled.
+    let one = |name: &std::ffi::OsString| match journal::read(context.host(), &state.journal, name) {
+        Ok(journal) => lock_and_settle(jobs, scope, context, &state, &journal?),
+        Err(error) => Some(Recovered::failed(journal::target_of(name).into_iter().collect(), error)),
+    };
+    let mut done: Vec<Recovered> = names.iter().filter_map(one).collect();
     done.extend(super::push::recover_all(jobs, scope, context, &state));
     done
 }
@@ -166,8 +170,8 @@ impl Settling<'_> {
 
     /// R3.
     fn nothing_was_switched(&mut self, files: &[Recorded<'_>]) -> Settled {
-        self.forget(files)?;
         self.restore_markers();
+        self.forget(files)?;
         Ok(("it had died before it changed anything; what it had prepared was removed".to_owned(), Live::Unchanged, false))
     }
 
@@ -195,10 +199,12 @@ impl Settling<'_> {
             return Ok((format!("{action}; the reload is owed"), Live::RolledBack, true));
         }
         if !rebooted && !self.old_is_served() {
-            for member in &self.begin.members {
+            for (index, member) in self.begin.members.iter().enumerate() {
                 let hooks = self.hooks_of(member);
                 if let Some(Err(error)) = hooks.reload.as_ref().map(|reload| tell(self.context, reload, Direction::Back)) {
                     match &hooks.restart {
+                        // Without its files a server cannot reload, and there is nothing that it would serve.
+                        _ if self.was_first(index) => {}
                         Some(restart) => run(self.context, restart)?,
                         None => return Err(error.with_live(Live::RolledBack)),
                     }
@@ -207,8 +213,8 @@ impl Settling<'_> {
                     .map_err(|error| error.with_live(Live::RolledBack))?;
             }
         }
-        self.forget(files)?;
         self.restore_markers();
+        self.forget(files)?;
         Ok((format!("{action}, and the service uses the old files"), Live::RolledBack, false))
     }
 
@@ -235,11 +241,11 @@ impl Settling<'_> {
                 }
             }
         }
+        let kept = keep_as_sets(self.context.host(), self.state, self.journal);
+        kept.map_err(|error| invalid(&self.state.journal.path().join(&self.journal.file), "cannot be moved to the sets", error))?;
         for (member, verified) in self.begin.members.iter().zip(verified) {
             self.acknowledge(member, verified);
         }
-        let kept = keep_as_sets(self.context.host(), self.state, self.journal);
-        kept.map_err(|error| invalid(&self.state.journal.path().join(&self.journal.file), "cannot be moved to the sets", error))?;
         Ok(("its files were all in place; the service now uses them".to_owned(), Live::Applied, false))
     }
 
@@ -331,6 +337,13 @@ impl Settling<'_> {
             let (endpoints, old) = (self.hooks_of(member).verify.list().0.to_vec(), member.old_leaf.as_deref());
             !endpoints.is_empty() && old.is_some() && endpoints.iter().all(|endpoint| self.glance(endpoint).as_deref() == old)
         })
+    }
+
+    /// The first installation of a target: none of its files was there, and nobody saw it serve anything.
+    fn was_first(&self, member: usize) -> bool {
+        let served = self.begin.members[member].baseline.iter().any(Option::is_some);
+        let files = self.begin.files.iter().filter(|file| file.member == member && file.changes);
+        !served && files.into_iter().all(|file| file.old.is_none() && !file.old_is_link)
     }
 
     fn rebooted(&self) -> Result<bool, Error> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::context::Context;
-use crate::engine::group::Group;
+use crate::engine::group::{Group, Member};
 use crate::engine::prove::{Direction, run, tell, verify_old};
 use crate::engine::undo::{self, Recorded};
 use crate::error::{Error, ErrorKind};
@@ -62,17 +62,22 @@ impl Group<'_> {
         }
     }
 
-    /// Has the services take up the old files again, and sees that they do.
+    /// Has every service take up the old files again, and sees that they do. A reload that fails is forgiven where all is
+    /// seen to be as before: often it failed forward, too, and the service never took the new files.
     fn settle_old(&mut self, context: &Context) -> Result<(), Error> {
-        for reload in self.reloads() {
-            self.tell_or_restart(context, &reload)?;
-        }
+        let told: Vec<Error> = self.reloads().iter().filter_map(|reload| self.tell_or_restart(context, reload).err()).collect();
         for member in &mut self.members {
             verify_old(context, member.plan.hooks.verify.list().0, &member.baseline, VERIFY)?;
             if let Some(old) = member.baseline.iter().flatten().next() {
                 member.report.fingerprint.served = Some(old.clone());
             }
         }
+        let Some(error) = told.into_iter().next() else { return Ok(()) };
+        if !self.members.iter().all(is_as_before) {
+            return Err(error);
+        }
+        let message = format!("everything is as before, although telling the service of it failed: {}", error.full_message());
+        self.members.iter_mut().for_each(|member| member.warn(self.context, message.clone()));
         Ok(())
     }
 
@@ -105,6 +110,14 @@ impl Group<'_> {
             }
         }
     }
+}
+
+/// Whether a reload that fails is forgiven: every endpoint was seen to serve the old certificate; or it is a first
+/// installation, where nothing was served and a server without its files cannot reload.
+fn is_as_before(member: &Member) -> bool {
+    let seen = !member.baseline.is_empty() && member.baseline.iter().all(Option::is_some);
+    let first = member.baseline.iter().all(Option::is_none) && member.files.iter().all(|file| file.place.status.is_none());
+    seen || first
 }
 
 /// A person is needed: every problem, and the first step.

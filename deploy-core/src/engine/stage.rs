@@ -3,12 +3,15 @@
 use std::ffi::OsStr;
 use std::io;
 
+use crate::context::Context;
+use crate::destination::Place;
 use crate::engine::advice;
-use crate::engine::group::{Backup, File, Group, backup_name, staged_name};
+use crate::engine::group::{Backup, File, Group, Member, backup_name, staged_name};
 use crate::engine::overview::FileAction;
 use crate::error::{Error, ErrorKind};
-use crate::host::{FileKind, Host, Identity, SyncPoint};
+use crate::host::{Directory, FileKind, Host, Identity, SyncPoint};
 use crate::report::Stage;
+use crate::state::State;
 use crate::vault;
 
 impl Group<'_> {
@@ -27,7 +30,7 @@ impl Group<'_> {
     fn open_hidden(&mut self, us: &Identity, round: &mut Vec<SyncPoint>) -> Result<(), Error> {
         for member in &mut self.members {
             let target = vault::target_directory(self.context, &member.plan.name);
-            let kept: Vec<String> = member.marker.iter().flat_map(|marker| &marker.sets).map(|id| format!("{id:08}.")).collect();
+            let kept = kept(member);
             for index in 0..member.files.len() {
                 if !member.files[index].switches() {
                     continue;
@@ -65,14 +68,59 @@ impl Group<'_> {
     }
 }
 
-/// Removes what belongs to no kept set. Under the target's lock, and after recovery, that is litter of killed runs.
-fn sweep(
-    host: &dyn Host,
-    hidden: &crate::host::Directory,
-    state: &crate::state::State,
-    target: &str,
-    kept: &[String],
+/// A run that died before its journal was written left second names of live files. They go before anybody looks at the
+/// files, so that they are not taken for somebody else's hard links.
+pub(super) fn sweep_second_names(
+    member: &Member,
+    context: &Context,
+    state: &State,
+    us: &Identity,
+    places: &mut [Place],
 ) -> Result<(), Error> {
+    let host = context.host();
+    let target = vault::target_directory(context, member.name());
+    for place in places {
+        if !place.status.as_ref().is_some_and(|status| status.kind == FileKind::Regular && status.links > 1) {
+            continue;
+        }
+        let Some(hidden) = vault::open(host, us, &place.directory, &target)? else { continue };
+        sweep(host, &hidden, state, member.name(), &kept(member))?;
+        place.status =
+            host.status(&place.directory, &place.name).map_err(|error| failed("cannot be looked at", &place.path(), error))?;
+    }
+    Ok(())
+}
+
+/// The same for a look that changes nothing: the next run will have taken them away before it looks.
+pub(super) fn discount_second_names(
+    member: &Member,
+    context: &Context,
+    us: &Identity,
+    places: &mut [Place],
+) -> Result<(), Error> {
+    let host = context.host();
+    let target = vault::target_directory(context, member.name());
+    for place in places {
+        let Some(status) = place.status.as_mut().filter(|status| status.kind == FileKind::Regular && status.links > 1) else {
+            continue;
+        };
+        let Some(hidden) = vault::open(host, us, &place.directory, &target)? else { continue };
+        for name in host.list(&hidden).map_err(|error| failed("cannot be listed", hidden.path(), error))? {
+            if matches!(host.status(&hidden, &name), Ok(Some(other)) if other.same_file(status)) {
+                status.links -= 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How the names of the kept backups begin.
+fn kept(member: &Member) -> Vec<String> {
+    member.marker.iter().flat_map(|marker| &marker.sets).map(|id| format!("{id:08}.")).collect()
+}
+
+/// Removes what belongs to no kept set. Under the target's lock, and after recovery, that is litter of killed runs.
+fn sweep(host: &dyn Host, hidden: &Directory, state: &State, target: &str, kept: &[String]) -> Result<(), Error> {
     let failed = |error| failed("cannot be swept", hidden.path(), error);
     for name in host.list(hidden).map_err(failed)? {
         let text = name.to_string_lossy();
@@ -111,7 +159,7 @@ fn back_up(
     id: u64,
     index: usize,
     file: &File,
-    hidden: &crate::host::Directory,
+    hidden: &Directory,
     round: &mut Vec<SyncPoint>,
 ) -> Result<Option<Backup>, Error> {
     let is_link = file.place.status.as_ref().is_some_and(|status| status.kind == FileKind::Symlink);

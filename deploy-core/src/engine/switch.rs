@@ -49,8 +49,10 @@ impl Group<'_> {
         }
         let round: Vec<SyncPoint> =
             self.files().filter(|file| file.switches()).map(|file| SyncPoint::Directory(file.place.directory.clone())).collect();
+        let place = self.files().find(|file| file.switches()).map(|file| file.place.directory.path().to_owned());
         self.host().sync(&without_repeats(round)).map_err(|error| {
             Error::new(ErrorKind::NotDurable, "the switch could not be put on the medium")
+                .with_next_step(advice(&error, place.as_deref().unwrap_or(self.state.root.path())))
                 .with_source(error)
                 .with_live(Live::Unknown)
         })

@@ -279,5 +279,6 @@ fn refused(command: &Command, output: &CommandOutput, when: &str) -> Error {
 
 fn scratch_failed(error: io::Error) -> Error {
     Error::new(ErrorKind::StageFailed, "a private directory for the checker cannot be made in the state directory")
+        .with_next_step("check the owner, the mode and the free space of the state directory")
         .with_source(error)
 }

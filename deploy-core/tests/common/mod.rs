@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod crash;
+pub(crate) mod wrapped;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -95,16 +98,61 @@ impl World {
         tree
     }
 
+    /// Backups in the hidden directories that belong to no kept set; there must never be any.
+    pub(crate) fn stray_backups(&self) -> Vec<PathBuf> {
+        stray_backups(self.root.path())
+    }
+
+    /// The same world on another host.
+    pub(crate) fn context_on(&self, host: &Arc<wrapped::Wrapped>) -> Context {
+        let host: Arc<wrapped::Wrapped> = Arc::clone(host);
+        self.context.clone().with_host(host)
+    }
+
+    /// Whether both live files are those of one certificate.
+    pub(crate) fn holds(&self, issued: &Issued) -> bool {
+        let read = |path: PathBuf| fs::read(path).unwrap_or_default();
+        read(self.crt()) == issued.fullchain_pem.as_bytes() && read(self.key()) == issued.key_pem.as_bytes()
+    }
+
+    /// How many earlier states can be gone back to.
+    pub(crate) fn sets(&self) -> usize {
+        let names = fs::read_dir(self.root.path().join("state/targets")).unwrap().flatten();
+        names.filter(|entry| entry.path().extension().is_some_and(|ending| ending == "set")).count()
+    }
+
     /// Staging files and journals that are left; there must never be any.
     pub(crate) fn litter(&self) -> Vec<PathBuf> {
-        let mut tree = BTreeMap::new();
-        collect(self.root.path(), &mut tree);
-        let litter = |path: &PathBuf| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            name.ends_with(".new") || name.ends_with(".back") || name.ends_with(".jnl") || name.ends_with(".push")
-        };
-        tree.into_keys().filter(litter).collect()
+        litter(self.root.path())
     }
+}
+
+/// Staging files and journals below a directory.
+pub(crate) fn litter(root: &Path) -> Vec<PathBuf> {
+    let mut tree = BTreeMap::new();
+    collect(root, &mut tree);
+    let litter = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        [".new", ".back", ".jnl", ".push", ".snapshot"].iter().any(|ending| name.ends_with(ending))
+    };
+    tree.into_keys().filter(litter).collect()
+}
+
+/// Backups below a directory that no set in its `state/targets` names.
+pub(crate) fn stray_backups(root: &Path) -> Vec<PathBuf> {
+    let mut tree = BTreeMap::new();
+    collect(root, &mut tree);
+    let sets: String = tree
+        .iter()
+        .filter(|(path, _)| path.extension().is_some_and(|ending| ending == "set"))
+        .map(|(_, entry)| String::from_utf8_lossy(&entry.bytes).into_owned())
+        .collect();
+    let stray = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let owner = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+        name.ends_with(".old") && !(sets.contains(&format!("\"{name}\"")) && sets.contains(&format!("\"{owner}\"")))
+    };
+    tree.into_keys().filter(stray).collect()
 }
 
 /// One file or directory as it can be seen.
@@ -117,7 +165,7 @@ pub(crate) struct Entry {
     pub(crate) link: Option<PathBuf>,
 }
 
-fn collect(directory: &Path, tree: &mut BTreeMap<PathBuf, Entry>) {
+pub(crate) fn collect(directory: &Path, tree: &mut BTreeMap<PathBuf, Entry>) {
     for entry in fs::read_dir(directory).unwrap().flatten() {
         let path = entry.path();
         let metadata = fs::symlink_metadata(&path).unwrap();
