@@ -16,7 +16,7 @@ use crate::journal::Journal;
 use crate::plan::{Content, Plan, Reload, Role};
 use crate::report::{Live, Outcome, Report, Stage};
 use crate::secret::SecretBytes;
-use crate::state::{Marker, State};
+use crate::state::{Marker, State, Verified};
 
 /// One deployment: usually of one target.
 #[derive(Debug)]
@@ -191,6 +191,11 @@ impl Member {
     /// Whether the marker says that the target took up just these files.
     pub(super) fn was_told(&self) -> bool {
         self.marker.as_ref().is_some_and(|marker| marker.settles(&self.digest))
+    }
+
+    /// Whether the last success was seen on the wire.
+    pub(super) fn was_seen(&self) -> bool {
+        self.marker.as_ref().is_some_and(|marker| marker.verified == Verified::Seen)
     }
 
     /// Ends it with an error, if it has not ended in another way already.

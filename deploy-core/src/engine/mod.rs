@@ -13,6 +13,7 @@ mod prove;
 mod push;
 mod recover;
 mod rollback;
+mod service;
 mod shared;
 mod stage;
 mod status;
@@ -56,14 +57,16 @@ use crate::report::Report;
 /// The reports are in the order of the jobs. Needs a Tokio runtime, and uses one blocking thread of it.
 pub async fn deploy(jobs: &[Job], context: &Context) -> Vec<Report> {
     let (owned, context) = (jobs.to_vec(), context.started());
+    let surroundings = context.clone();
     let done = tokio::task::spawn_blocking(move || deploy::deploy(&owned, &context)).await;
-    done.unwrap_or_else(|error| jobs.iter().map(|job| died(&job.name, &job.kind, &error)).collect())
+    done.unwrap_or_else(|error| jobs.iter().map(|job| died(&job.name, &job.kind, &error, &surroundings)).collect())
 }
 
 pub(crate) async fn apply(plan: Plan, context: &Context) -> Report {
     let (name, context) = (plan.name.clone(), context.started());
+    let surroundings = context.clone();
     let done = tokio::task::spawn_blocking(move || deploy::apply_one(plan, "files", &context)).await;
-    done.unwrap_or_else(|error| died(&name, "files", &error))
+    done.unwrap_or_else(|error| died(&name, "files", &error, &surroundings))
 }
 
 /// Says what [`deploy`] would do, and has the target's checker look at the new files. Changes nothing.
@@ -103,8 +106,9 @@ pub async fn status(job: &Job, context: &Context) -> TargetStatus {
 /// it went back from until the source changes, or until it is forced.
 pub async fn rollback(job: &Job, to: Option<&str>, context: &Context) -> Report {
     let (owned, to, context) = (job.clone(), to.map(str::to_owned), context.started());
+    let surroundings = context.clone();
     let done = tokio::task::spawn_blocking(move || go_back::go_back(&owned, to.as_deref(), &context)).await;
-    done.unwrap_or_else(|error| died(&job.name, &job.kind, &error))
+    done.unwrap_or_else(|error| died(&job.name, &job.kind, &error, &surroundings))
 }
 
 /// Settles every interrupted deployment in the state directory. Hooks are those of the jobs; the ones in the journal serve
@@ -115,12 +119,13 @@ pub async fn recover(jobs: &[Job], scope: RecoveryScope, context: &Context) -> V
     done.unwrap_or_else(|error| vec![Recovered::failed(Vec::new(), defect(&error))])
 }
 
-fn died(name: &str, kind: &str, error: &tokio::task::JoinError) -> Report {
+/// A defect ended the engine's thread; it is one outcome like any other.
+fn died(name: &str, kind: &str, error: &tokio::task::JoinError, context: &Context) -> Report {
     let mut report = Report::new(name, kind);
     report.outcome = crate::report::Outcome::Failed;
     report.live = crate::report::Live::Unknown;
     report.error = Some(defect(error));
-    report
+    deploy::finish(report, std::time::Instant::now(), context, &crate::state::LazyState::default())
 }
 
 fn defect(error: &tokio::task::JoinError) -> Error {

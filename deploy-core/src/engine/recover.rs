@@ -14,6 +14,7 @@ use crate::engine::prove::{Direction, run, tell, verify_old};
 use crate::engine::rollback::{self, rollback_failed};
 use crate::engine::undo::{self, Now, Recorded};
 use crate::error::{Error, ErrorKind};
+use crate::event::Event;
 use crate::journal::{self, Begin, Journal, Member, RecordedReload};
 use crate::lock::{self, LockKeys};
 use crate::plan::{Hooks, Reload, Role, Verify};
@@ -89,9 +90,22 @@ pub(super) fn keys(journal: &Journal) -> LockKeys {
 
 /// The journals that are about one of these targets or one of these files.
 pub(super) fn overlapping(context: &Context, state: &State, targets: &[String], own: &LockKeys) -> Result<Vec<Journal>, Error> {
-    let mut journals = journal::read_all(context.host(), &state.journal)?;
-    journals.retain(|journal| journal.targets().iter().any(|target| targets.contains(target)) || !keys(journal).is_disjoint(own));
-    Ok(journals)
+    let mut overlapping = Vec::new();
+    for name in journal::names(context.host(), &state.journal)? {
+        match journal::read(context.host(), &state.journal, &name) {
+            Ok(Some(journal)) => {
+                let same_target = journal.targets().iter().any(|target| targets.contains(target));
+                if same_target || !keys(&journal).is_disjoint(own) {
+                    overlapping.push(journal);
+                }
+            }
+            Ok(None) => {}
+            // One that cannot be read holds up its own target only.
+            Err(error) if journal::target_of(&name).is_none_or(|target| targets.contains(&target)) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(overlapping)
 }
 
 /// Settles one journal, under its locks.
@@ -181,7 +195,10 @@ impl Settling<'_> {
         self.journal
             .record_rollback(self.context.host(), &self.state.journal, "recovery")
             .map_err(|error| invalid(self.state.journal.path(), "cannot be written", error))?;
-        let (_, errors) = undo::restore_all(self.context, files, |_| {});
+        let (_, errors) = undo::restore_all(self.context, files, |record| {
+            let target = self.begin.members[record.member].target.clone();
+            self.context.emit(&Event::Restored { target, path: record.path.path().to_owned() });
+        });
         if !errors.is_empty() {
             return Err(rollback_failed(&Error::new(ErrorKind::Conflict, "an interrupted deployment is to be undone"), errors));
         }
