@@ -169,7 +169,7 @@ fn during(stage: &Stage, fault: &Fault, before: &Tree, report: &Report, what: &s
 type Tree = std::collections::BTreeMap<PathBuf, common::Entry>;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f36_full_disk_at_any_one_operation_leaves_all_old_or_all_new() {
+async fn f23_f36_full_disk_at_any_one_operation_leaves_all_old_or_all_new() {
     for scene in SCENES {
         let faults = sweep(scene, Errno::NOSPC, true, &[]).await;
         assert!(faults > 15, "{scene:?}: {faults}");
@@ -246,7 +246,7 @@ fn refusing(world: &World, issued: &Issued) -> Plan {
 }
 
 #[tokio::test]
-async fn f2_validator_that_refuses_leaves_every_name_as_before_however_often() {
+async fn f2_f16_validator_that_refuses_leaves_every_name_as_before_however_often() {
     let world = World::new();
     let (old, new) = (world.issue(), world.issue());
     world.deploy(&old).await;
@@ -326,7 +326,7 @@ async fn s1_journal_sets_markers_and_history_never_hold_a_key() {
 }
 
 #[tokio::test]
-async fn s3_backups_are_at_most_as_open_as_the_original_and_lie_in_private_directories() {
+async fn f38_s3_backups_are_at_most_as_open_as_the_original_and_lie_in_private_directories() {
     let world = World::new();
     world.deploy(&world.issue()).await;
     world.deploy(&world.issue()).await;

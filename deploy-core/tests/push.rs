@@ -411,7 +411,7 @@ async fn restore_is_retried_where_that_can_help() {
 }
 
 #[tokio::test]
-async fn p7_superseded_objects_of_ours_go_and_others_stay() {
+async fn p4_p7_superseded_objects_of_ours_go_and_others_stay() {
     let (world, old, new) = World::renewed().await;
     assert_eq!(world.deploy(&new).await.outcome, Outcome::Changed);
     let names: Vec<String> = world.remote.with(|remote| remote.certificates.keys().cloned().collect());

@@ -1,6 +1,7 @@
 //! The generated parts of docs/: written, or compared with what is there.
 
 mod generated;
+mod invariants;
 
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ pub(crate) struct Options {
     pub(crate) check: bool,
 }
 
-/// A file of docs/ that is generated as a whole.
+/// A file of docs/ that is generated, as a whole or in part.
 struct Page {
     /// Relative to docs/.
     path: PathBuf,
@@ -25,7 +26,7 @@ struct Page {
 pub(crate) fn run(options: &Options) -> Outcome {
     let docs = shell::root().join("docs");
     let mut stale = Vec::new();
-    for page in generated::pages()? {
+    for page in generated::pages()?.into_iter().chain([invariants::page()?]) {
         let path = docs.join(&page.path);
         if std::fs::read_to_string(&path).is_ok_and(|text| text == page.text) {
             continue;

@@ -9,14 +9,14 @@ pub use reference::{InvalidSecretRef, SecretRef, SecretRefError};
 
 use std::fmt;
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Bytes that may hold a private key or a password.
 ///
 /// They are overwritten with zeros when dropped, and `Debug` shows their length only. There is no `Display`.
 /// Grow them only through [`SecretBytes::from`] a buffer that was allocated in full: a buffer that reallocates leaves a
 /// copy behind.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, ZeroizeOnDrop)]
 pub struct SecretBytes(Zeroizing<Vec<u8>>);
 
 impl SecretBytes {
@@ -58,7 +58,7 @@ impl fmt::Debug for SecretBytes {
 }
 
 /// Text that may be a password or a token: cleared when dropped, never shown.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, ZeroizeOnDrop)]
 pub struct SecretString(Zeroizing<String>);
 
 impl SecretString {
@@ -92,5 +92,27 @@ impl fmt::Debug for SecretString {
 impl Zeroize for SecretString {
     fn zeroize(&mut self) {
         self.0.zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s4_secrets_are_cleared_when_they_are_dropped() {
+        // Reading freed memory is no test; that the compiler sees the promise of the type is.
+        fn is_cleared<T: ZeroizeOnDrop>(_: &T) {}
+        is_cleared(&SecretBytes::default());
+        is_cleared(&SecretString::default());
+        let mut text = SecretString::from("canary".to_owned());
+        text.zeroize();
+        assert_eq!(text.expose(), "");
+    }
+
+    #[test]
+    fn s1_secrets_show_nothing_of_themselves() {
+        assert_eq!(format!("{:?}", SecretBytes::from(&b"canary"[..])), "[6 secret bytes]");
+        assert_eq!(format!("{:?}", SecretString::from("canary".to_owned())), "[secret text]");
     }
 }
