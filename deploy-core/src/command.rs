@@ -122,6 +122,15 @@ impl CommandOutput {
         lines[lines.len().saturating_sub(LINES)..].join("\n")
     }
 
+    /// How it ended and what it said: `exit status 1: ...`.
+    #[must_use]
+    pub fn verdict(&self) -> String {
+        match self.message() {
+            message if message.is_empty() => format!("{}, and it printed nothing", self.ending()),
+            message => format!("{}: {message}", self.ending()),
+        }
+    }
+
     /// "exit status 1" or "signal 9".
     #[must_use]
     pub fn ending(&self) -> String {

@@ -13,6 +13,7 @@ use crate::digest::{hex, sha256_of_parts};
 use crate::error::{Error, ErrorKind};
 use crate::host::{Directory, Host, Identity, Metadata, SyncPoint};
 use crate::journal::EncodedPath;
+use crate::secret::SecretBytes;
 
 pub(crate) const HIDDEN: &str = ".certdeploy";
 const OWNER: &str = "owner";
@@ -60,15 +61,16 @@ pub(crate) fn open_or_create(
     let mut created = false;
     let hidden = crate::state::open_or_create_child(host, parent, OsStr::new(HIDDEN), &mut created).map_err(failed)?;
     check(&hidden, us, parent)?;
-    claim(context, us, &hidden, round)?;
+    claim(context, us, &hidden, target, round)?;
     let directory = crate::state::open_or_create_child(host, &hidden, OsStr::new(target), &mut created).map_err(failed)?;
     round.push(SyncPoint::Directory(hidden));
     round.push(SyncPoint::Directory(parent.clone()));
     Ok(directory)
 }
 
-/// Writes who it belongs to, or checks that it is us.
-fn claim(context: &Context, us: &Identity, hidden: &Directory, round: &mut Vec<SyncPoint>) -> Result<(), Error> {
+/// Writes who it belongs to, or checks that it is us. Another target may be doing the same right now, so that the file
+/// appears whole or not at all, and is never taken away.
+fn claim(context: &Context, us: &Identity, hidden: &Directory, target: &str, round: &mut Vec<SyncPoint>) -> Result<(), Error> {
     let host = context.host();
     let path = hidden.path().join(OWNER);
     let failed = |error: io::Error| {
@@ -77,30 +79,53 @@ fn claim(context: &Context, us: &Identity, hidden: &Directory, round: &mut Vec<S
             .with_source(error)
     };
     let ours = Owner { uid: us.uid, state_directory: context.state_directory().into() };
-    let written = host.read(hidden, OsStr::new(OWNER), 64 << 10).map_err(failed)?;
-    if let Some((bytes, _)) = written.filter(|(bytes, _)| !bytes.is_empty()) {
-        return match serde_json::from_slice::<Owner>(bytes.expose()) {
-            Ok(owner) if owner == ours => Ok(()),
-            Ok(owner) => Err(Error::new(
-                ErrorKind::Conflict,
-                format!(
-                    "{} belongs to user {} with the state directory {}",
-                    hidden.path().display(),
-                    owner.uid,
-                    owner.state_directory.path().display()
-                ),
-            )
-            .with_next_step("deploy with that user and --state-dir, or remove the hidden directory if they are gone for good")),
-            Err(error) => {
-                Err(Error::new(ErrorKind::Conflict, format!("{} is not of this program", path.display())).with_source(error))
-            }
-        };
+    let (owner, temporary) = (OsStr::new(OWNER), format!("{OWNER}-{target}"));
+    let temporary = OsStr::new(&temporary);
+    match written(host, hidden).map_err(failed)? {
+        Some(bytes) => return is_ours(&ours, bytes.expose(), hidden),
+        None => host.unlink(hidden, temporary).map_err(failed)?,
     }
     let bytes = serde_json::to_vec(&ours).map_err(|error| failed(error.into()))?;
-    host.unlink(hidden, OsStr::new(OWNER)).map_err(failed)?;
-    let owner = host.create(hidden, OsStr::new(OWNER), &bytes, &Metadata::new(us.uid, us.gid, 0o600)).map_err(failed)?;
-    round.push(owner.sync_point(hidden, OsStr::new(OWNER)));
-    Ok(())
+    host.create(hidden, temporary, &bytes, &Metadata::new(us.uid, us.gid, 0o600)).map_err(failed)?;
+    let claimed = match host.rename_new((hidden, temporary), (hidden, owner)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match written(host, hidden).map_err(failed)? {
+            Some(bytes) => is_ours(&ours, bytes.expose(), hidden),
+            // Emptied by a power failure before it was ever synced.
+            None => host.rename((hidden, temporary), (hidden, owner)).map_err(failed),
+        },
+        renamed => renamed.map_err(failed),
+    };
+    host.unlink(hidden, temporary).map_err(failed)?;
+    round.push(SyncPoint::File(hidden.clone(), OWNER.into()));
+    claimed
+}
+
+/// What the owner file says, if it says anything.
+fn written(host: &dyn Host, hidden: &Directory) -> io::Result<Option<SecretBytes>> {
+    let read = host.read(hidden, OsStr::new(OWNER), 64 << 10)?;
+    Ok(read.map(|(bytes, _)| bytes).filter(|bytes| !bytes.is_empty()))
+}
+
+fn is_ours(ours: &Owner, bytes: &[u8], hidden: &Directory) -> Result<(), Error> {
+    match serde_json::from_slice::<Owner>(bytes) {
+        Ok(owner) if owner == *ours => Ok(()),
+        Ok(owner) => Err(Error::new(
+            ErrorKind::Conflict,
+            format!(
+                "{} belongs to user {} with the state directory {}",
+                hidden.path().display(),
+                owner.uid,
+                owner.state_directory.path().display()
+            ),
+        )
+        .with_next_step("deploy with that user and --state-dir, or remove the hidden directory if they are gone for good")),
+        Err(error) => {
+            let path = hidden.path().join(OWNER);
+            Err(Error::new(ErrorKind::Conflict, format!("{} is not of this program", path.display()))
+                .with_source(error)
+                .with_next_step("find out who made it; remove the hidden directory if nobody needs it"))
+        }
+    }
 }
 
 /// It must be ours, private, and on the destination's file system.

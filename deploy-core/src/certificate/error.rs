@@ -284,7 +284,7 @@ impl MaterialError {
             Self::TextOutsideBlock { line: 1, .. } => {
                 "if it is DER, convert it: openssl x509 -inform DER -in FILE, or openssl pkey"
             }
-            _ => return None,
+            _ => "look at the file with a text editor, or get it again from the certificate authority",
         };
         Some(step.to_owned())
     }

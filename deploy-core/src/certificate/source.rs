@@ -141,6 +141,7 @@ fn read(host: &dyn Host, path: &Path) -> Result<(SecretBytes, Status), Error> {
     read_source_file(host, path, SIZE_LIMIT as u64).map_err(|error: SourceFileError| {
         Error::new(ErrorKind::MaterialRejected, format!("the certificate source {} cannot be read", path.display()))
             .with_source(error)
+            .with_next_step("correct the path of the certificate in the configuration, or let this user read the file")
     })
 }
 

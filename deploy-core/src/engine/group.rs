@@ -193,6 +193,11 @@ impl Member {
         self.marker.as_ref().is_some_and(|marker| marker.settles(&self.digest))
     }
 
+    /// The leaf of the last success.
+    pub(super) fn marker_leaf(&self) -> Option<&String> {
+        self.marker.as_ref()?.leaf.as_ref()
+    }
+
     /// Whether the last success was seen on the wire.
     pub(super) fn was_seen(&self) -> bool {
         self.marker.as_ref().is_some_and(|marker| marker.verified == Verified::Seen)

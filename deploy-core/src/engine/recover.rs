@@ -27,7 +27,6 @@ use crate::target::Recovery;
 /// How the hooks of a target are found: as they are configured now, if they are.
 pub(super) type HooksOf<'a> = &'a dyn Fn(&str) -> Option<Hooks>;
 
-const VERIFY: Duration = Duration::from_secs(15);
 const GLANCE: Duration = Duration::from_secs(5);
 
 /// Settles every journal in the state directory.
@@ -226,7 +225,8 @@ impl Settling<'_> {
                         None => return Err(error.with_live(Live::RolledBack)),
                     }
                 }
-                verify_old(self.context, hooks.verify.list().0, &member.baseline, VERIFY)
+                let (endpoints, timeout) = hooks.verify.list();
+                verify_old(self.context, endpoints, &member.baseline, timeout)
                     .map_err(|error| error.with_live(Live::RolledBack))?;
             }
         }
@@ -269,7 +269,7 @@ impl Settling<'_> {
     /// Sees that the service serves the new leaf, telling it if it has to be told.
     fn follow(&self, member: &Member) -> Result<Verified, Error> {
         let hooks = self.hooks_of(member);
-        let (endpoints, _) = hooks.verify.list();
+        let (endpoints, timeout) = hooks.verify.list();
         let served: Vec<Option<String>> = endpoints.iter().map(|endpoint| self.glance(endpoint)).collect();
         let new = member.new_leaf.as_deref();
         if !endpoints.is_empty() && new.is_some() && served.iter().all(|served| served.as_deref() == new) {
@@ -283,7 +283,7 @@ impl Settling<'_> {
         };
         let mut verified = Verified::Seen;
         for (index, endpoint) in endpoints.iter().enumerate() {
-            let deadline = (std::time::Instant::now() + VERIFY).min(self.context.deadline());
+            let deadline = (std::time::Instant::now() + timeout).min(self.context.deadline());
             if let Err(failure) = crate::probe::wait_for(endpoint, new, self.context.provider(), deadline, None) {
                 let never_seen = member.baseline.get(index).is_none_or(Option::is_none) && failure.served.is_none();
                 if !never_seen && !failure.is_inconclusive() {

@@ -15,9 +15,6 @@ use crate::report::{Live, Stage};
 /// How long the way back may take, of its own.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
-/// How long the old certificate may take to appear again.
-const VERIFY: Duration = Duration::from_secs(15);
-
 impl Group<'_> {
     /// Puts everything back and says so in the error: rolled back, or what a person has to do.
     pub(super) fn roll_back(&mut self, cause: Error) -> Error {
@@ -67,7 +64,8 @@ impl Group<'_> {
     fn settle_old(&mut self, context: &Context) -> Result<(), Error> {
         let told: Vec<Error> = self.reloads().iter().filter_map(|reload| self.tell_or_restart(context, reload).err()).collect();
         for member in &mut self.members {
-            verify_old(context, member.plan.hooks.verify.list().0, &member.baseline, VERIFY)?;
+            let (endpoints, timeout) = member.plan.hooks.verify.list();
+            verify_old(context, endpoints, &member.baseline, timeout)?;
             if let Some(old) = member.baseline.iter().flatten().next() {
                 member.report.fingerprint.served = Some(old.clone());
             }

@@ -182,7 +182,7 @@ fn in_view(context: &Context, validate: &Validate, staged: &Staged<'_>) -> Resul
     }
     Err(Error::new(
         ErrorKind::TargetAlreadyBroken,
-        format!("`{}` fails without the new files, too: {}", validate.command.display(), outside.message()),
+        format!("`{}` fails without the new files, too: {}", validate.command.display(), outside.verdict()),
     )
     .with_next_step(format!("repair the configuration until `{}` passes, then run again", validate.command.display())))
 }
@@ -270,11 +270,8 @@ fn is_view_error(error: &Error) -> bool {
 }
 
 fn refused(command: &Command, output: &CommandOutput, when: &str) -> Error {
-    Error::new(
-        ErrorKind::ValidateFailed,
-        format!("`{}` refuses {when} ({}): {}", command.display(), output.ending(), output.message()),
-    )
-    .with_next_step("read what it says; the new certificate or the configuration has to change")
+    Error::new(ErrorKind::ValidateFailed, format!("`{}` refuses {when}: {}", command.display(), output.verdict()))
+        .with_next_step("read what it says; the new certificate or the configuration has to change")
 }
 
 fn scratch_failed(error: io::Error) -> Error {
