@@ -39,3 +39,8 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// The examples of the book's page on the library, compiled and where possible run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/library.md")]
+pub struct Library;
