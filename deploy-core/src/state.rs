@@ -138,6 +138,9 @@ pub(crate) struct Marker {
     pub(crate) sets: Vec<u64>,
     /// What the operator rolled back from.
     pub(crate) hold: Option<Hold>,
+    /// The file that it was read from: inode and time of its last change.
+    #[serde(skip)]
+    pub(crate) at: Option<(u64, i128)>,
 }
 
 /// How a success was seen.
@@ -162,14 +165,28 @@ pub(crate) struct Hold {
 
 /// Reads a target's marker without opening anything else. An unreadable or unknown one counts as lost.
 pub(crate) fn read_marker(context: &Context, target: &str) -> Result<Option<Marker>, Error> {
-    let path = context.state_directory().join(TARGETS).join(format!("{target}.json"));
+    let path = marker_path(context, target);
     let read = match context.host().read_path(&path, READ_LIMIT) {
         Ok(read) => read,
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => None,
         Err(error) => return Err(invalid(&path, "cannot be read", error)),
     };
-    let marker = read.and_then(|(bytes, _)| serde_json::from_slice::<Marker>(bytes.expose()).ok());
-    Ok(marker.filter(|marker| marker.version == Marker::VERSION))
+    let Some((bytes, status)) = read else { return Ok(None) };
+    let marker = serde_json::from_slice::<Marker>(bytes.expose()).ok();
+    let marker = marker.filter(|marker| marker.version == Marker::VERSION);
+    Ok(marker.map(|marker| Marker { at: Some((status.inode, status.modified)), ..marker }))
+}
+
+/// The marker as it is now, given what was read before: one look where nothing has changed.
+pub(crate) fn read_marker_again(context: &Context, target: &str, before: Option<Marker>) -> Result<Option<Marker>, Error> {
+    let path = marker_path(context, target);
+    let status = context.host().path_status(&path).map_err(|error| invalid(&path, "cannot be looked at", error))?;
+    let now = status.map(|status| (status.inode, status.modified));
+    if before.as_ref().and_then(|marker| marker.at) == now { Ok(before) } else { read_marker(context, target) }
+}
+
+fn marker_path(context: &Context, target: &str) -> PathBuf {
+    context.state_directory().join(TARGETS).join(format!("{target}.json"))
 }
 
 impl Marker {

@@ -67,6 +67,7 @@ fn marker(member: &Member, id: u64, journaled: bool) -> Marker {
         sequence: id.max(previous.sequence),
         sets,
         hold: if journaled { hold_after(member) } else { previous.hold },
+        at: None,
     }
 }
 

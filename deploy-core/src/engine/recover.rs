@@ -402,6 +402,7 @@ impl Settling<'_> {
             sequence: self.begin.id.max(before.sequence),
             sets,
             hold: member.hold.clone(),
+            at: None,
         };
         let _costs_a_reload = self.state.write_marker(self.context.host(), &member.target, &marker);
     }

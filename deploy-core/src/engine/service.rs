@@ -11,7 +11,7 @@ use crate::journal::Journal;
 use crate::lock::{self, LockKeys, Locks};
 use crate::plan::Plan;
 use crate::report::{Live, Outcome, Rung, Stage};
-use crate::state::{LazyState, Marker, State, invalid, read_marker};
+use crate::state::{LazyState, Marker, State, invalid, read_marker, read_marker_again};
 
 /// Prepares a plan anew if what it rests on has changed.
 pub(super) type Again<'a> = &'a dyn Fn(&str) -> Option<Plan>;
@@ -140,7 +140,7 @@ fn lock(members: &mut [Member], context: &Context, state: &State, us: &Identity)
         one_writer_each(members, &places)?;
         for member in members.iter_mut() {
             // Another run may have ended between the first look and the lock.
-            member.marker = read_marker(context, &member.plan.name)?;
+            member.marker = read_marker_again(context, &member.plan.name, member.marker.take())?;
         }
         return Ok((locks, places));
     }

@@ -73,6 +73,7 @@ fn begin() -> Begin {
         sequence: 6,
         sets: vec![4, 5, 6],
         hold: None,
+        at: None,
     };
     let member = Member {
         target: "front".to_owned(),

@@ -53,7 +53,11 @@ fn row(line: &str, tests: &Tests) -> Option<String> {
 
 fn tests() -> Outcome<Tests> {
     let root = shell::root();
-    let listing = shell::output(std::process::Command::new("git").args(["ls-files", "*.rs"]).current_dir(&root))?;
+    let listing = shell::output(
+        std::process::Command::new("git")
+            .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])
+            .current_dir(&root),
+    )?;
     let mut tests = Tests::new();
     for file in listing.lines() {
         let text = std::fs::read_to_string(root.join(file)).map_err(|error| format!("can't read {file}: {error}"))?;
