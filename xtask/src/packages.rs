@@ -12,6 +12,7 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     ("acl", "setfacl"),
     ("attr", "setfattr"),
     ("e2fsprogs", "mkfs.ext4"),
+    ("git", "git"),
     ("iproute2", "ip"),
     ("mount", "mount"),
     ("nginx-light", "nginx"),
