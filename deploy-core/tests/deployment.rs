@@ -329,7 +329,7 @@ async fn f21_cancelled_at_any_stage_leaves_the_old_state() {
         let world = World::new();
         let (old, new) = (world.issue(), world.issue());
         world.deploy(&old).await;
-        let before = world.tree();
+        let (before, marker) = (world.tree(), fs::read(world.root.path().join("state/targets/front.json")).unwrap());
         let cancellation = world.context.cancellation().clone();
         world.events.at_each(move |event| {
             if matches!(event, Event::Stage { stage: now, .. } if *now == stage) {
@@ -344,6 +344,7 @@ async fn f21_cancelled_at_any_stage_leaves_the_old_state() {
         }
         assert_eq!(report.outcome, Outcome::Interrupted, "{stage:?}: {report:?}");
         assert_eq!(world.tree(), before, "{stage:?}");
+        assert_eq!(fs::read(world.root.path().join("state/targets/front.json")).unwrap(), marker, "{stage:?}");
         assert_eq!(world.served(), Some(old.fingerprint.clone()), "{stage:?}");
         assert!(world.litter().is_empty(), "{stage:?}: {:?}", world.litter());
     }

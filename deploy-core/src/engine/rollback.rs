@@ -88,24 +88,32 @@ impl Group<'_> {
         }
     }
 
-    /// The old state is acknowledged again; the journal goes last.
+    /// Everything is as before: what was prepared goes, then the record of it.
     fn clean_up(&mut self, recorded: &[Recorded<'_>]) {
+        for file in recorded {
+            if let Err(error) = file.sweep(self.context.host()) {
+                self.left_behind("staging files", &error);
+            }
+        }
+        self.forget();
+    }
+
+    /// The old state is acknowledged again, if a journal had taken that away; the journal goes last.
+    pub(super) fn forget(&mut self) {
+        let Some(journal) = self.journal.take() else { return };
         let host = self.context.host();
-        let mut warnings: Vec<String> = Vec::new();
-        for member in &self.members {
-            if let Some(marker) = &member.marker {
-                warnings
-                    .extend(self.state.write_marker(host, member.name(), marker).err().map(|error| format!("marker: {error}")));
-            }
+        let markers = self.members.iter().filter_map(|member| Some((member.name(), member.marker.as_ref()?)));
+        let errors: Vec<_> = markers.filter_map(|(name, marker)| self.state.write_marker(host, name, marker).err()).collect();
+        let gone = host.unlink(&self.state.journal, &journal.file);
+        errors.iter().for_each(|error| self.left_behind("the marker", error));
+        if let Err(error) = gone {
+            self.left_behind("the journal", &error);
         }
-        warnings.extend(recorded.iter().filter_map(|file| file.sweep(host).err()).map(|error| format!("sweeping: {error}")));
-        if let Some(journal) = self.journal.take() {
-            warnings.extend(host.unlink(&self.state.journal, &journal.file).err().map(|error| format!("journal: {error}")));
-        }
+    }
+
+    fn left_behind(&mut self, what: &str, error: &std::io::Error) {
         for member in &mut self.members {
-            for warning in &warnings {
-                member.warn(self.context, format!("left for the next run to clean up: {warning}"));
-            }
+            member.warn(self.context, format!("{what} could not be settled, and is left for the next run: {error}"));
         }
     }
 }

@@ -11,41 +11,35 @@ use crate::journal::Journal;
 use crate::lock::{self, LockKeys, Locks};
 use crate::plan::Plan;
 use crate::report::{Live, Outcome, Rung, Stage};
-use crate::state::{LazyState, Marker, State, invalid, read_marker, read_marker_again};
+use crate::state::{LazyState, Marker, State, invalid, read_marker_again};
 
 /// Prepares a plan anew if what it rests on has changed.
 pub(super) type Again<'a> = &'a dyn Fn(&str) -> Option<Plan>;
 
 /// One deployment of all; if it fails and everything is back, each by itself.
 pub(super) fn together(members: Vec<Member>, context: &Context, state: &LazyState, again: Again<'_>) -> Vec<Member> {
-    let retry: Vec<Member> = if members.len() > 1 { members.iter().map(Member::fresh).collect() } else { Vec::new() };
+    let mut retry: Vec<Member> = if members.len() > 1 { members.iter().map(Member::fresh).collect() } else { Vec::new() };
     let done = once(members, context, state, again);
     let misconfigured = |error: &Error| error.kind() == ErrorKind::ConfigurationInvalid;
     let failed = |member: &Member| {
         matches!(member.report.outcome, Outcome::RolledBack | Outcome::Rejected)
             && !member.report.error.as_ref().is_some_and(misconfigured)
     };
-    if retry.is_empty() || !done.iter().any(failed) || context.cancellation().is_cancelled() {
+    if context.cancellation().is_cancelled() {
         return done;
     }
-    let mut alone = Vec::with_capacity(done.len());
-    for (mut member, fresh) in done.into_iter().map(|member| {
-        let fresh = retry.iter().find(|fresh| fresh.plan.name == member.plan.name).map(Member::fresh);
-        (member, fresh)
-    }) {
-        match fresh.filter(|_| failed(&member)) {
-            None => alone.push(member),
-            Some(mut fresh) => {
-                fresh.marker = member.marker.take();
-                fresh.warn(
-                    context,
-                    "the deployment together with the other targets of the service failed; it was tried by itself",
-                );
-                alone.extend(once(vec![fresh], context, state, again));
-            }
-        }
+    let mut ended = Vec::with_capacity(done.len());
+    for member in done {
+        let Some(index) = retry.iter().position(|fresh| failed(&member) && fresh.name() == member.name()) else {
+            ended.push(member);
+            continue;
+        };
+        let mut fresh = retry.swap_remove(index);
+        fresh.marker = member.marker;
+        fresh.warn(context, "the deployment together with the other targets of the service failed; it was tried by itself");
+        ended.extend(once(vec![fresh], context, state, again));
     }
-    alone
+    ended
 }
 
 /// Locks, settles, looks, and does what is to be done.
@@ -169,7 +163,6 @@ fn settle_before(members: &mut [Member], context: &Context, state: &State, journ
     for member in members.iter_mut() {
         member.warn(context, format!("an interrupted deployment was found: {}", recovered.action));
         member.report.recovered = true;
-        member.marker = read_marker(context, &member.plan.name)?;
     }
     recovered.error.map_or(Ok(()), Err)
 }
@@ -288,9 +281,7 @@ fn change(group: &mut Group<'_>, us: &Identity) -> Result<(), Error> {
     let prepared = stage_and_record(group, us, &mut round);
     if let Err(error) = prepared {
         group.unstage();
-        if let Some(journal) = group.journal.take() {
-            let _swept_by_recovery = group.host().unlink(&group.state.journal, &journal.file);
-        }
+        group.forget();
         return Err(error);
     }
     match switch_and_prove(group) {

@@ -80,10 +80,7 @@ pub(super) fn sweep_second_names(
     let host = context.host();
     let target = vault::target_directory(context, member.name());
     for place in places {
-        if !place.status.as_ref().is_some_and(|status| status.kind == FileKind::Regular && status.links > 1) {
-            continue;
-        }
-        let Some(hidden) = vault::open(host, us, &place.directory, &target)? else { continue };
+        let Some(hidden) = beside_second_names(host, us, place, &target)? else { continue };
         sweep(host, &hidden, state, member.name(), &kept(member))?;
         place.status =
             host.status(&place.directory, &place.name).map_err(|error| failed("cannot be looked at", &place.path(), error))?;
@@ -101,10 +98,8 @@ pub(super) fn discount_second_names(
     let host = context.host();
     let target = vault::target_directory(context, member.name());
     for place in places {
-        let Some(status) = place.status.as_mut().filter(|status| status.kind == FileKind::Regular && status.links > 1) else {
-            continue;
-        };
-        let Some(hidden) = vault::open(host, us, &place.directory, &target)? else { continue };
+        let Some(hidden) = beside_second_names(host, us, place, &target)? else { continue };
+        let Some(status) = &mut place.status else { continue };
         for name in host.list(&hidden).map_err(|error| failed("cannot be listed", hidden.path(), error))? {
             if matches!(host.status(&hidden, &name), Ok(Some(other)) if other.same_file(status)) {
                 status.links -= 1;
@@ -112,6 +107,14 @@ pub(super) fn discount_second_names(
         }
     }
     Ok(())
+}
+
+/// The target's own directory beside a file that has other names, some of which may lie there.
+fn beside_second_names(host: &dyn Host, us: &Identity, place: &Place, target: &str) -> Result<Option<Directory>, Error> {
+    match &place.status {
+        Some(status) if status.kind == FileKind::Regular && status.links > 1 => vault::open(host, us, &place.directory, target),
+        _ => Ok(None),
+    }
 }
 
 /// How the names of the kept backups begin.
