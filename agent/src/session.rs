@@ -55,7 +55,9 @@ impl Session {
     /// As [`Session::open`].
     pub(crate) fn with(options: &Options, configuration: Configuration) -> Result<Self, Failure> {
         let selected = select(&configuration, options)?;
-        let runner = Runner::new(options, configuration.agent.state_dir.as_deref())?;
+        let mut runner = Runner::new(options, configuration.agent.state_dir.as_deref())?;
+        let host = Local::new().with_sync_width(configuration.agent.sync_width.get());
+        runner.context = runner.context.with_host(Arc::new(host));
         for warning in &configuration.warnings {
             runner.progress.note(&format!("warning: {warning}"));
         }

@@ -9,7 +9,7 @@ use crate::{Outcome, docs, graph, lint, packages, shell, tidy};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Only formatting, clippy and the tests that need no real server
+    /// Only formatting, clippy and the tests that need no real server and prove nothing at length
     #[arg(long)]
     quick: bool,
 }
@@ -28,6 +28,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     }
     // The end-to-end tests start the real program. Cargo builds it for its own package's tests only.
     step("the program", || shell::build("certdeploy", "certdeploy", false).map(drop))?;
+    step("the server of the proofs", || shell::build("deploy-testkit", "reloading-tls-server", false).map(drop))?;
     println!("==> tests");
     shell::run(&mut runner(options.quick)).map_err(|message| format!("tests failed: {message}"))
 }
@@ -40,7 +41,7 @@ fn runner(quick: bool) -> Command {
         vec!["test", "--workspace", "--lib", "--bins", "--tests"]
     };
     if quick {
-        arguments.extend(["--exclude", "deploy-e2e"]);
+        arguments.extend(["--exclude", "deploy-e2e", "--exclude", "deploy-proof"]);
     }
     shell::cargo(&arguments)
 }

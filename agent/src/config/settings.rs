@@ -18,12 +18,17 @@ pub(crate) struct AgentSettings {
     pub(crate) state_dir: Option<PathBuf>,
     /// How many services are worked on at the same time.
     pub(crate) concurrency: NonZeroUsize,
+    /// How many files are put on the medium at the same time.
+    ///
+    /// More share the flushes of the disk; 1 puts them there one by one, in the order of the plan.
+    pub(crate) sync_width: NonZeroUsize,
 }
 
 impl Default for AgentSettings {
     fn default() -> Self {
         const EIGHT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
-        Self { state_dir: None, concurrency: EIGHT }
+        const THIRTY_TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(31);
+        Self { state_dir: None, concurrency: EIGHT, sync_width: THIRTY_TWO }
     }
 }
 

@@ -18,7 +18,7 @@ mod tree;
 mod world;
 
 pub use config::{TargetConfig, array, quoted};
-pub use program::{Program, Run, Running, program_path};
+pub use program::{Program, Run, Running, program_path, server_path};
 pub use tree::{Tree, assert_same};
 pub use world::{NAME, World};
 

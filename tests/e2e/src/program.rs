@@ -14,18 +14,26 @@ use serde_json::Value;
 #[must_use]
 pub fn program_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let executable = std::env::current_exe().expect("the test's own executable");
-        let directory = executable.ancestors().nth(2).expect("it lies in target/PROFILE/deps").to_owned();
-        let program = directory.join("certdeploy");
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/e2e is in the workspace");
-        let sources = ["Cargo.lock", "agent", "connectors", "deploy-core"].map(|name| newest(&workspace.join(name)));
-        let built = program.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        if sources.into_iter().any(|source| source > built) {
-            build(&directory);
-        }
-        program
-    })
+    PATH.get_or_init(|| built("certdeploy", "certdeploy", &["Cargo.lock", "agent", "connectors", "deploy-core"]))
+}
+
+/// The TLS server that loads its files at SIGHUP, found and built as [`program_path`].
+#[must_use]
+pub fn server_path() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| built("deploy-testkit", "reloading-tls-server", &["Cargo.lock", "tests/testkit"]))
+}
+
+fn built(package: &str, program: &str, sources: &[&str]) -> PathBuf {
+    let executable = std::env::current_exe().expect("the test's own executable");
+    let directory = executable.ancestors().nth(2).expect("it lies in target/PROFILE/deps").to_owned();
+    let path = directory.join(program);
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/e2e is in the workspace");
+    let built = path.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    if sources.iter().any(|source| newest(&workspace.join(source)) > built) {
+        build(package, program, &directory);
+    }
+    path
 }
 
 /// When the newest of the sources below a path was changed.
@@ -42,17 +50,17 @@ fn newest(path: &Path) -> SystemTime {
         .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-fn build(directory: &Path) {
+fn build(package: &str, program: &str, directory: &Path) {
     let profile = match directory.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(name) => name,
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "certdeploy", "--profile", profile])
+        .args(["build", "--quiet", "--package", package, "--bin", program, "--profile", profile])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status();
-    assert!(status.is_ok_and(|status| status.success()), "cargo build --package certdeploy failed");
+    assert!(status.is_ok_and(|status| status.success()), "cargo build --package {package} failed");
 }
 
 /// How the program is started: configuration, state directory, user.
@@ -73,6 +81,11 @@ pub struct Program {
 }
 
 impl Program {
+    /// The program of this workspace.
+    pub fn new(config: PathBuf, state: PathBuf) -> Self {
+        Self { path: program_path().to_owned(), wrapper: Vec::new(), config, state, user: None }
+    }
+
     /// Starts it; standard output and standard error go to files in a directory of their own.
     ///
     /// # Panics
@@ -82,17 +95,29 @@ impl Program {
     pub fn start(&self, arguments: &[&str]) -> Running {
         let output = tempfile::tempdir().expect("a directory for the output");
         let create = |name: &str| File::create(output.path().join(name)).expect("a file for the output");
+        let mut command = self.command(arguments);
+        command.stdout(create("out")).stderr(create("err"));
+        let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.path.display()));
+        Running { child, output }
+    }
+
+    /// How it is started: with nothing but a search path in its environment, and without input.
+    ///
+    /// # Panics
+    ///
+    /// When a path is not UTF-8.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut line = self.wrapper.iter().map(String::as_str).chain([self.path.to_str().expect("UTF-8")]);
         let mut command = Command::new(line.next().expect("a program"));
         command.args(line).args(arguments).arg("--config").arg(&self.config).arg("--state-dir").arg(&self.state);
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
-        command.stdin(Stdio::null()).stdout(create("out")).stderr(create("err"));
+        command.stdin(Stdio::null());
         if let Some(user) = self.user {
             // Without supplementary groups: the standard library clears them when root becomes another user.
             command.uid(user).gid(user);
         }
-        let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.path.display()));
-        Running { child, output }
+        command
     }
 
     /// Runs it to the end.

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::config::TargetConfig;
-use crate::program::{Program, Run, Running, program_path};
+use crate::program::{Program, Run, Running};
 use crate::system::{children, needs_root, tool};
 use crate::tree::Tree;
 use crate::{quoted, until};
@@ -60,13 +60,7 @@ impl World {
         }
         let nginx =
             Nginx::prepare(&directory.path().join("nginx"), &NginxConfig::plain()).unwrap_or_else(|error| panic!("{error}"));
-        let program = Program {
-            path: program_path().to_owned(),
-            wrapper: Vec::new(),
-            config: directory.path().join("config/certdeploy.toml"),
-            state: directory.path().join("state"),
-            user: None,
-        };
+        let program = Program::new(directory.path().join("config/certdeploy.toml"), directory.path().join("state"));
         Self { authority: Authority::new(), nginx, program, certificates: RefCell::default(), server: None, directory }
     }
 

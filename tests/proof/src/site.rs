@@ -1,0 +1,220 @@
+//! A small site: a source of certificates, three files, a real TLS server that loads them at SIGHUP, and the real program.
+
+use std::fs::Permissions;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use deploy_e2e::{Program, Run, array, quoted, server_path, until};
+use deploy_testkit::{Authority, Issued, Request, observe, write_pair};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::observer::File;
+
+/// The name in all certificates.
+pub const NAME: &str = "www.example.test";
+
+/// The three files of the target `front`, in the plan's order.
+const FILES: [&str; 3] = ["www.chain.crt", "www.crt", "www.key"];
+
+/// Directories, a server, a configuration and the program; all of it is gone when it is dropped.
+#[derive(Debug)]
+pub struct Site {
+    /// The authority of its certificates.
+    pub authority: Authority,
+    /// How the program is started.
+    pub program: Program,
+    address: SocketAddr,
+    server: Child,
+    directory: TempDir,
+}
+
+impl Site {
+    /// With a server that waits for its first files, and nothing deployed.
+    ///
+    /// # Panics
+    ///
+    /// When it can't be set up.
+    #[must_use]
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("certdeploy-proof-").tempdir().expect("a directory");
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("our own directory");
+        for name in ["source", "tls"] {
+            std::fs::create_dir(directory.path().join(name)).expect("a new directory");
+        }
+        let (server, address) = start_server(directory.path());
+        let program = Program::new(directory.path().join("certdeploy.toml"), directory.path().join("state"));
+        let site = Self { authority: Authority::new(), program, address, server, directory };
+        site.configure("");
+        site
+    }
+
+    /// With a first certificate deployed and served; returns that certificate, too.
+    ///
+    /// # Panics
+    ///
+    /// When the deployment does not succeed.
+    #[must_use]
+    pub fn serving() -> (Self, Issued) {
+        let site = Self::new();
+        let issued = site.renew();
+        site.deploy().expect(0, "changed");
+        (site, issued)
+    }
+
+    /// The directory that all of it is in.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A path in that directory.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    /// The directory of the three files.
+    #[must_use]
+    pub fn tls(&self) -> PathBuf {
+        self.path("tls")
+    }
+
+    /// The three files.
+    #[must_use]
+    pub fn files(&self) -> [PathBuf; 3] {
+        FILES.map(|name| self.tls().join(name))
+    }
+
+    /// The three files as they are now.
+    #[must_use]
+    pub fn live(&self) -> [Option<File>; 3] {
+        self.files().map(|path| File::at(&path))
+    }
+
+    /// What the three files hold when a certificate is deployed.
+    #[must_use]
+    pub fn contents(issued: &Issued) -> [Vec<u8>; 3] {
+        let end = "-----END CERTIFICATE-----\n";
+        let leaf = issued.fullchain_pem.find(end).expect("a leaf") + end.len();
+        let chain = &issued.fullchain_pem[leaf..];
+        [chain.as_bytes().to_vec(), issued.fullchain_pem.as_bytes().to_vec(), issued.key_pem.as_bytes().to_vec()]
+    }
+
+    /// Writes the configuration: one target of three files, syncs one by one, no checker; `more` are lines of the target.
+    /// A line for `validate`, `reload` or `verify_timeout` in `more` takes the place of the usual one.
+    pub fn configure(&self, more: &str) {
+        let path = |name: &str| quoted(self.path(name).to_str().expect("UTF-8"));
+        let usual = [
+            ("validate", array::<&str>(&[])),
+            ("reload", format!("{{ signal = \"HUP\", pid_file = {} }}", path("pid"))),
+            ("verify_timeout", quoted("10s")),
+        ];
+        let usual: String = usual
+            .iter()
+            .filter(|(name, _)| !more.lines().any(|line| line.starts_with(&format!("{name} "))))
+            .map(|(name, value)| format!("{name} = {value}\n"))
+            .collect();
+        let text = format!(
+            "[agent]\nsync_width = 1\n\n\
+             [[certificate]]\nname = \"www\"\nfullchain = {}\nkey = {}\n\n\
+             [[target]]\nname = \"front\"\nkind = \"nginx\"\ncertificate = \"www\"\n\
+             trusted_chain = {}\nfullchain = {}\nkey = {}\n\
+             verify = [{{ connect = \"{}\", server_name = \"{NAME}\" }}]\n{usual}{more}\n",
+            path("source/fullchain.pem"),
+            path("source/privkey.pem"),
+            path("tls/www.chain.crt"),
+            path("tls/www.crt"),
+            path("tls/www.key"),
+            self.address,
+        );
+        std::fs::write(&self.program.config, text).expect("the configuration is written");
+    }
+
+    /// A certificate that is put nowhere.
+    #[must_use]
+    pub fn issue(&self) -> Issued {
+        self.authority.issue(&Request::new(&[NAME]))
+    }
+
+    /// Puts a certificate into the source.
+    pub fn put(&self, issued: &Issued) {
+        write_pair(&self.path("source"), issued);
+    }
+
+    /// Puts a new certificate into the source, as a renewal does.
+    pub fn renew(&self) -> Issued {
+        let issued = self.issue();
+        self.put(&issued);
+        issued
+    }
+
+    /// Runs the program to the end.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Run {
+        self.program.run(arguments)
+    }
+
+    /// `deploy --json`.
+    #[must_use]
+    pub fn deploy(&self) -> Run {
+        self.run(&["deploy", "--json"])
+    }
+
+    /// The certificate that is served now, as its fingerprint.
+    #[must_use]
+    pub fn served(&self) -> Option<String> {
+        observe::served_fingerprint(self.address, Some(NAME)).ok()
+    }
+
+    /// Has the server load what is on disk, and waits until it serves this certificate.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub fn hang_up(&self, issued: &Issued) {
+        kill_process(Pid::from_child(&self.server), Signal::HUP).expect("the server runs");
+        until("the server takes up its files", || self.served().as_ref() == Some(&issued.fingerprint));
+    }
+
+    /// Where the server listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        drop(self.server.kill());
+        drop(self.server.wait());
+    }
+}
+
+fn start_server(root: &Path) -> (Child, SocketAddr) {
+    let mut child = Command::new(server_path())
+        .args(["--listen", "127.0.0.1:0", "--wait-for-files", "--fullchain"])
+        .arg(root.join("tls/www.crt"))
+        .arg("--key")
+        .arg(root.join("tls/www.key"))
+        .arg("--pid-file")
+        .arg(root.join("pid"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{}: {error}", server_path().display()));
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("it was piped")).read_line(&mut line).expect("the server speaks");
+    let address = line.trim_end().strip_prefix("listening ").and_then(|text| text.parse().ok());
+    (child, address.unwrap_or_else(|| panic!("the server said {line:?}")))
+}
