@@ -220,7 +220,9 @@ pub struct Run {
 }
 
 impl Run {
-    fn new(status: ExitStatus, stdout: String, stderr: String) -> Self {
+    /// From how it ended and what it said.
+    #[must_use]
+    pub fn new(status: ExitStatus, stdout: String, stderr: String) -> Self {
         let json = serde_json::from_str(&stdout).ok();
         Self { code: status.code().unwrap_or(-1), signal: status.signal(), json, stdout, stderr }
     }

@@ -12,11 +12,17 @@
     reason = "test code: a fixture that can't be set up ends the test, and fixtures write files and start processes"
 )]
 
+mod copy;
 mod form;
 pub mod observer;
+mod scene;
 mod site;
 mod tally;
+#[cfg(target_arch = "x86_64")]
+pub mod tracer;
 
+pub use copy::Copy;
 pub use form::Form;
+pub use scene::{Scene, outcome};
 pub use site::{NAME, Site};
 pub use tally::Tally;

@@ -1,18 +1,21 @@
 //! A small site: a source of certificates, three files, a real TLS server that loads them at SIGHUP, and the real program.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use deploy_e2e::{Program, Run, array, quoted, server_path, until};
 use deploy_testkit::{Authority, Issued, Request, observe, write_pair};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::observer::File;
+use crate::observer;
+#[cfg(target_arch = "x86_64")]
+use crate::tracer::{self, Call, Decision, Ended};
 
 /// The name in all certificates.
 pub const NAME: &str = "www.example.test";
@@ -23,8 +26,6 @@ const FILES: [&str; 3] = ["www.chain.crt", "www.crt", "www.key"];
 /// Directories, a server, a configuration and the program; all of it is gone when it is dropped.
 #[derive(Debug)]
 pub struct Site {
-    /// The authority of its certificates.
-    pub authority: Authority,
     /// How the program is started.
     pub program: Program,
     address: SocketAddr,
@@ -45,9 +46,9 @@ impl Site {
         for name in ["source", "tls"] {
             std::fs::create_dir(directory.path().join(name)).expect("a new directory");
         }
-        let (server, address) = start_server(directory.path());
+        let (server, address) = start_server(directory.path(), "127.0.0.1:0");
         let program = Program::new(directory.path().join("certdeploy.toml"), directory.path().join("state"));
-        let site = Self { authority: Authority::new(), program, address, server, directory };
+        let site = Self { program, address, server, directory };
         site.configure("");
         site
     }
@@ -91,8 +92,8 @@ impl Site {
 
     /// The three files as they are now.
     #[must_use]
-    pub fn live(&self) -> [Option<File>; 3] {
-        self.files().map(|path| File::at(&path))
+    pub fn live(&self) -> [Option<observer::File>; 3] {
+        self.files().map(|path| observer::File::at(&path))
     }
 
     /// What the three files hold when a certificate is deployed.
@@ -134,10 +135,10 @@ impl Site {
         std::fs::write(&self.program.config, text).expect("the configuration is written");
     }
 
-    /// A certificate that is put nowhere.
+    /// A certificate that is put nowhere. Each has another intermediate, so that all three files differ.
     #[must_use]
     pub fn issue(&self) -> Issued {
-        self.authority.issue(&Request::new(&[NAME]))
+        Authority::new().issue(&Request::new(&[NAME]))
     }
 
     /// Puts a certificate into the source.
@@ -180,6 +181,42 @@ impl Site {
         until("the server takes up its files", || self.served().as_ref() == Some(&issued.fingerprint));
     }
 
+    /// Starts the server anew, on the same port: it serves what is on disk, or waits for its first files.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn restart_server(&mut self) {
+        self.stop_server();
+        (self.server, self.address) = start_server(self.root(), &self.address.to_string());
+    }
+
+    fn stop_server(&mut self) {
+        drop(self.server.kill());
+        drop(self.server.wait());
+    }
+
+    /// Runs the program under the tracer, started by the stub `traced`.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be traced.
+    #[cfg(target_arch = "x86_64")]
+    #[must_use]
+    pub fn trace(&self, stub: &str, arguments: &[&str], decide: impl FnMut(&Call) -> Decision) -> Run {
+        let mut program = self.program.clone();
+        program.wrapper.insert(0, stub.to_owned());
+        let output = ["out", "err"].map(|name| self.path(name));
+        let [out, err] = output.each_ref().map(|path| File::create(path).expect("a file for the output"));
+        let ended = tracer::trace(program.command(arguments).stdout(out).stderr(err), decide);
+        let status = match ended {
+            Ended::Exited(code) => code << 8,
+            Ended::Signalled(signal) => signal,
+        };
+        let [out, err] = output.map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned());
+        Run::new(ExitStatus::from_raw(status), out, err)
+    }
+
     /// Where the server listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -195,14 +232,13 @@ impl Default for Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        drop(self.server.kill());
-        drop(self.server.wait());
+        self.stop_server();
     }
 }
 
-fn start_server(root: &Path) -> (Child, SocketAddr) {
+fn start_server(root: &Path, listen: &str) -> (Child, SocketAddr) {
     let mut child = Command::new(server_path())
-        .args(["--listen", "127.0.0.1:0", "--wait-for-files", "--fullchain"])
+        .args(["--listen", listen, "--wait-for-files", "--fullchain"])
         .arg(root.join("tls/www.crt"))
         .arg("--key")
         .arg(root.join("tls/www.key"))
