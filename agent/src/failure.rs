@@ -1,11 +1,15 @@
 //! Why a command could not even start.
 
+use std::any::Any;
+
 use crate::config::ConfigurationError;
 use crate::exit;
 
 /// Nothing was done, and this is why.
 #[derive(Debug)]
 pub(crate) enum Failure {
+    /// A defect of the program.
+    Defect(String),
     /// Something that the system refused to the program itself.
     Internal(String),
     /// The configuration is wrong.
@@ -15,10 +19,17 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// What ended the program's own thread.
+    pub(crate) fn defect(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(|&text| text.to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Self::Defect(format!("the program stopped: {}", text.as_deref().unwrap_or("it did not say why")))
+    }
+
     /// The exit code.
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Internal(_) => exit::FAILURE,
+            Self::Defect(_) | Self::Internal(_) => exit::FAILURE,
             Self::Configuration(_) | Self::Usage(_) => exit::USAGE,
         }
     }
@@ -26,7 +37,7 @@ impl Failure {
     /// As in JSON.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
-            Self::Internal(_) => "internal",
+            Self::Defect(_) | Self::Internal(_) => "internal",
             Self::Configuration(_) => "configuration_invalid",
             Self::Usage(_) => "usage",
         }
@@ -35,7 +46,7 @@ impl Failure {
     /// What is wrong: one line for each problem.
     pub(crate) fn message(&self) -> String {
         match self {
-            Self::Internal(message) | Self::Usage(message) => message.clone(),
+            Self::Defect(message) | Self::Internal(message) | Self::Usage(message) => message.clone(),
             Self::Configuration(error) => error.to_string(),
         }
     }
@@ -43,6 +54,7 @@ impl Failure {
     /// What to do about it.
     pub(crate) fn next_step(&self) -> String {
         match self {
+            Self::Defect(_) => "run `certdeploy recover`, then `certdeploy status`, and report this as a defect".to_owned(),
             Self::Internal(_) => "run `certdeploy doctor`".to_owned(),
             Self::Configuration(error) => error.next_step(),
             Self::Usage(_) => "run `certdeploy help`".to_owned(),

@@ -26,7 +26,6 @@ mod service;
 mod session;
 mod signals;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use deploy_core::Registry;
@@ -65,7 +64,5 @@ connectors! {
 #[expect(clippy::needless_pass_by_value, reason = "nobody has a use for it afterwards, and `run(registry())` reads well")]
 pub fn run(registry: Registry) -> ExitCode {
     environment::forbid_core_files();
-    // A defect ends with the documented code for one, not with that of Rust's runtime, which means nothing here.
-    let code = catch_unwind(AssertUnwindSafe(|| commands::run(std::env::args_os(), &registry)));
-    ExitCode::from(code.unwrap_or(exit::FAILURE))
+    ExitCode::from(commands::run(std::env::args_os(), &registry))
 }

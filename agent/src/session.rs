@@ -115,8 +115,8 @@ impl Runner {
             .with_variables(environment::variable)
             .with_timeout(options.timeout.unwrap_or(TIMEOUT))
             .with_force(options.force);
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
+        // The engine works on threads of its own; one more waits for all of them and for signals.
+        let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Failure::Internal(format!("the system refuses threads: {error}")))?;

@@ -101,6 +101,34 @@ impl ErrorKind {
     }
 }
 
+impl ErrorKind {
+    /// What to do where the error itself knows nothing better.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::ConfigurationInvalid => "correct the configuration; `certdeploy check-config` says whether it is right",
+            Self::Conflict => "find out who else writes there; then run again",
+            Self::Internal => "run `certdeploy recover`, then `certdeploy status`, and report this as a defect",
+            Self::Interrupted => "run it again",
+            Self::Locked => "wait for the other run to end; then run again",
+            Self::MaterialRejected => "correct the files that the certificate is read from, or have it issued again",
+            Self::NotDurable => "look at the file system and at the kernel's log; then run again",
+            Self::PermissionDenied => "grant what is missing, or run as a user who has it; then run again",
+            Self::PlanInvalid => "correct the target or the host, as `certdeploy doctor` says; then run again",
+            Self::RateLimited => "run it again later",
+            Self::ReloadFailed => "have the server reload by hand and see what it says; then run again",
+            Self::RollbackFailed => "repair the server; then run `certdeploy recover`",
+            Self::StageFailed => "look at the file system of the destination; then run again",
+            Self::StateInvalid => "check owner, mode and free space of the state directory; then run again",
+            Self::TargetAlreadyBroken => "repair the server's configuration; then run again",
+            Self::Timeout => "find out what takes so long, or give it more time with --timeout; then run again",
+            Self::Unauthenticated => "check the credentials; then run again",
+            Self::Unavailable => "see that the remote can be reached and works; then run again",
+            Self::ValidateFailed => "run the server's checker by hand and see what it says; then run again",
+            Self::VerifyFailed => "see with `certdeploy verify` what is served and by whom; then run again",
+        }
+    }
+}
+
 /// Whether trying the same again can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -196,7 +224,12 @@ impl Error {
 
     /// What the operator should do next.
     #[must_use]
-    pub fn next_step(&self) -> Option<&str> {
+    pub fn next_step(&self) -> &str {
+        self.0.next_step.as_deref().unwrap_or_else(|| self.0.kind.advice())
+    }
+
+    /// The same, if it is about this error and not only about its kind.
+    pub(crate) fn own_next_step(&self) -> Option<&str> {
         self.0.next_step.as_deref()
     }
 

@@ -145,7 +145,7 @@ fn during(stage: &Stage, fault: &Fault, before: &Tree, report: &Report, what: &s
         Outcome::Rejected | Outcome::RolledBack => problems.unless(is_old, format!("NOT OLD {what}")),
         // The way back failed, too, and a person is told what to do.
         Outcome::RollbackFailed => {
-            let step = report.error.as_ref().and_then(|error| error.next_step()).unwrap_or_default();
+            let step = report.error.as_ref().map(|error| error.next_step()).unwrap_or_default();
             problems.unless(report.live == Live::Unknown && step.contains("recover"), format!("NO ADVICE {what}"));
             problems.unless(!fault.once || stage.scene == Scene::RollBack, format!("GAVE UP {what}"));
         }
@@ -153,7 +153,6 @@ fn during(stage: &Stage, fault: &Fault, before: &Tree, report: &Report, what: &s
     }
     if let Some(error) = &report.error {
         problems.unless(error.kind() != ErrorKind::Internal, format!("INTERNAL {what}"));
-        problems.unless(error.next_step().is_some() || error.kind() == ErrorKind::ReloadFailed, format!("NO STEP {what}"));
         let told = std::io::Error::from(fault.errno).to_string();
         let named = error.full_message().contains(&told) || error.kind() == ErrorKind::ReloadFailed;
         problems.unless(named, format!("CAUSE LOST {what}"));

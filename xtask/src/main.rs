@@ -12,6 +12,7 @@ mod docs;
 mod graph;
 mod lint;
 mod packages;
+mod proof;
 mod shell;
 mod test;
 mod tidy;
@@ -39,12 +40,16 @@ enum Task {
     /// One measured deployment, for `bench`
     #[command(hide = true)]
     BenchOne(bench::one::Options),
+    /// Kill the program before each of its system calls, and cut the power at each operation
+    Crash(proof::CrashOptions),
     /// Play the main job on a real server: deploy, renew, refuse, roll back, recover
     Demo(demo::Options),
     /// Check licences, advisories and banned crates with cargo-deny
     Deny,
     /// Write the generated parts of docs/
     Docs(docs::Options),
+    /// Let each system call of the program fail
+    Faults(proof::FaultsOptions),
     /// Run a fuzz target of tests/fuzz with cargo-fuzz
     Fuzz(tools::FuzzOptions),
     /// Check which crates the shipped crates pull in
@@ -53,6 +58,8 @@ enum Task {
     Lint,
     /// Run mutation tests with cargo-mutants
     Mutants(tools::MutantsOptions),
+    /// Prove what the engine promises: all proofs, or one
+    Proof(proof::Options),
     /// Everything that must hold before a change is merged
     Test(test::Options),
     /// House rules that no compiler knows
@@ -65,13 +72,16 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Task::Bench(options) => bench::run(&options),
         Task::BenchOne(options) => bench::one::run(&options),
+        Task::Crash(options) => proof::crash(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Deny => return tools::deny(),
         Task::Docs(options) => docs::run(&options),
+        Task::Faults(options) => proof::faults(&options),
         Task::Fuzz(options) => return tools::fuzz(&options),
         Task::Graph => graph::run(),
         Task::Lint => lint::run(),
         Task::Mutants(options) => return tools::mutants(&options),
+        Task::Proof(options) => proof::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Tidy => tidy::run(),
         Task::Triggers(options) => triggers::run(&options),

@@ -29,6 +29,14 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+/// The arguments of cargo that run tests: with cargo-nextest where it is installed, else with what comes with Rust.
+pub(crate) fn test_runner() -> Vec<&'static str> {
+    match find_program("cargo-nextest") {
+        Some(_) => vec!["nextest", "run"],
+        None => vec!["test", "--lib", "--bins", "--tests"],
+    }
+}
+
 /// Runs to the end with our own output; anything but exit status 0 is an error that names the command.
 pub(crate) fn run(command: &mut Command) -> Outcome {
     let status = command.status().map_err(|error| format!("can't start {}: {error}", shown(command)))?;

@@ -33,13 +33,9 @@ pub(crate) fn run(options: &Options) -> Outcome {
     shell::run(&mut runner(options.quick)).map_err(|message| format!("tests failed: {message}"))
 }
 
-/// cargo-nextest where it is installed, else what comes with Rust.
 fn runner(quick: bool) -> Command {
-    let mut arguments = if shell::find_program("cargo-nextest").is_some() {
-        vec!["nextest", "run", "--workspace"]
-    } else {
-        vec!["test", "--workspace", "--lib", "--bins", "--tests"]
-    };
+    let mut arguments = shell::test_runner();
+    arguments.push("--workspace");
     if quick {
         arguments.extend(["--exclude", "deploy-e2e", "--exclude", "deploy-proof"]);
     }

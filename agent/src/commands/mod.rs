@@ -11,6 +11,7 @@ mod status;
 mod verify;
 
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use clap::Parser;
 use deploy_core::Registry;
@@ -30,7 +31,9 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>, registry: &Registry
         Err(error) => return refuse(&error, &arguments),
     };
     let json = cli.options.json;
-    dispatch(cli, registry).unwrap_or_else(|failure| fail(&failure, json))
+    // A defect ends with the documented code for one, not with that of Rust's runtime, which means nothing here.
+    let done = catch_unwind(AssertUnwindSafe(|| dispatch(cli, registry)));
+    done.unwrap_or_else(|panic| Err(Failure::defect(&*panic))).unwrap_or_else(|failure| fail(&failure, json))
 }
 
 fn dispatch(cli: Cli, registry: &Registry) -> Result<u8, Failure> {

@@ -35,7 +35,7 @@ impl From<&core::Error> for TargetError {
             kind: error.kind().name(),
             message: error.full_message(),
             retryable: error.retry() != Retry::Never,
-            next_step: error.next_step().map(str::to_owned),
+            next_step: Some(error.next_step().to_owned()),
             chain,
         }
     }

@@ -251,7 +251,7 @@ mod tests {
         let error = rejected(&source);
         assert!(error.to_string().contains("fullchain.pem") && error.to_string().contains("privkey.pem"));
         assert!(matches!(error.source().unwrap().downcast_ref(), Some(MaterialError::KeyEncrypted)));
-        assert!(error.next_step().is_some());
+        assert!(error.own_next_step().is_some());
     }
 
     #[test]

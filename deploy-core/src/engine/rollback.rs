@@ -129,7 +129,7 @@ fn is_as_before(member: &Member) -> bool {
 /// A person is needed: every problem, and the first step.
 pub(super) fn rollback_failed(cause: &Error, mut errors: Vec<Error>) -> Error {
     let problems: Vec<String> = errors.iter().map(Error::full_message).collect();
-    let steps: Vec<String> = errors.iter().filter_map(|error| error.next_step().map(str::to_owned)).collect();
+    let steps: Vec<String> = errors.iter().filter_map(|error| error.own_next_step().map(str::to_owned)).collect();
     let first = errors.remove(0);
     let kind = if first.kind() == ErrorKind::Conflict {
         "somebody else's change stands in the way"

@@ -172,7 +172,7 @@ impl Recorded<'_> {
             ErrorKind::Conflict,
             format!("somebody else changed {} in the meantime; it is left alone", self.record.path.path().display()),
         )
-        .with_next_step(self.failed("").next_step().unwrap_or_default().to_owned())
+        .with_next_step(self.failed("").next_step().to_owned())
     }
 }
 

@@ -34,6 +34,8 @@ pub fn faults_of(call: &Call) -> Vec<Fault> {
     use Errno as E;
     use Sysno as S;
     let errors: &[Errno] = match call.number {
+        // On what has no file behind it, the system fails in no way that a file system or a network has.
+        S::read | S::write if is_on_no_file(call) => &[E::EINTR],
         S::exit_group => &[],
         S::open | S::openat | S::openat2 => &[E::EIO, E::EACCES, E::EMFILE, E::ENOSPC, E::EROFS, E::EINTR],
         S::read | S::pread64 | S::readv => &[E::EIO, E::EINTR],
@@ -78,10 +80,15 @@ pub fn faults_of(call: &Call) -> Vec<Fault> {
         },
     };
     let mut faults: Vec<Fault> = errors.iter().copied().map(Fault::Error).collect();
-    if transfers(call.number) && call.arguments[2] > 1 {
+    if transfers(call.number) && call.arguments[2] > 1 && !is_on_no_file(call) {
         faults.push(Fault::Short);
     }
     faults
+}
+
+/// On a pipe, an eventfd or the like.
+fn is_on_no_file(call: &Call) -> bool {
+    call.places().iter().any(|place| !place.is_absolute())
 }
 
 /// Its third argument is a number of bytes.
