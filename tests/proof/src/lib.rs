@@ -13,6 +13,7 @@
 )]
 
 mod form;
+pub mod fuzzing;
 pub mod observer;
 mod site;
 mod tally;

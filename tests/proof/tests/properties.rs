@@ -26,7 +26,7 @@ const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/properties
 
 #[test]
 fn f1_f2_f3_f5_f6_f7_f8_f27_f30_f33_a3_of_any_deployment() {
-    let cases = Form::asked().pick(60, 5_000);
+    let cases = Form::asked().pick(150, 5_000);
     prove("properties/deployment", cases, &made_up::strategy::case(), |runtime, case| {
         runtime.block_on(made_up::check::properties(case))
     });
@@ -34,7 +34,7 @@ fn f1_f2_f3_f5_f6_f7_f8_f27_f30_f33_a3_of_any_deployment() {
 
 #[test]
 fn f18_f19_refused_plans_change_nothing() {
-    let cases = Form::asked().pick(90, 2_000);
+    let cases = Form::asked().pick(150, 2_000);
     prove("properties/refused", cases, &made_up::refused::wrong(), |runtime, (case, wrong, index)| {
         runtime.block_on(made_up::refused::refused(case, *wrong, index))
     });
@@ -42,7 +42,7 @@ fn f18_f19_refused_plans_change_nothing() {
 
 #[test]
 fn f22_f26_f27_f34_deployments_and_ways_back_in_any_order() {
-    let cases = Form::asked().pick(60, 5_000);
+    let cases = Form::asked().pick(120, 5_000);
     prove("properties/play", cases, &made_up::machine::play(), |runtime, (case, steps)| {
         runtime.block_on(made_up::machine::played(case, steps))
     });
