@@ -16,8 +16,13 @@ use super::world::{World, material};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Deploy { new: usize, force: bool, taken_up: bool },
-    RollBack,
+    Deploy {
+        new: usize,
+        force: bool,
+        taken_up: bool,
+    },
+    /// To the last state, or to any of those that are kept.
+    RollBack(Option<Index>),
     Edit(Index, Vec<u8>),
     Remove(Index),
     Chmod(Index, u32),
@@ -32,7 +37,7 @@ pub(crate) fn play() -> impl Strategy<Value = (Case, Vec<Step>)> {
     let modes = prop_oneof![Just(0o600_u32), Just(0o640), Just(0o604), Just(0o444)];
     let step = prop_oneof![
         8 => deploy,
-        4 => Just(Step::RollBack),
+        4 => proptest::option::weighted(0.4, any::<Index>()).prop_map(Step::RollBack),
         2 => (any::<Index>(), vec(any::<u8>(), 0..30)).prop_map(|(index, bytes)| Step::Edit(index, bytes)),
         1 => any::<Index>().prop_map(Step::Remove),
         2 => (any::<Index>(), modes).prop_map(|(index, mode)| Step::Chmod(index, mode)),
@@ -56,18 +61,29 @@ pub(crate) async fn played(case: &Case, steps: &[Step]) -> Checked {
                 world.reload.fail(false);
                 ended(&report, model.deploy(*new, *force, *taken_up), &what)?;
             }
-            Step::RollBack => {
-                let report = deploy_core::rollback(&world.job(), None, &world.context).await;
-                ended(&report, model.roll_back(), &what)?;
+            Step::RollBack(to) => {
+                let sets = sets(&world);
+                let chosen = to.filter(|_| !sets.is_empty()).map(|to| to.index(sets.len()));
+                let id = chosen.map(|chosen| sets[chosen].to_string());
+                let report = deploy_core::rollback(&world.job(), id.as_deref(), &world.context).await;
+                ended(&report, model.roll_back(chosen.or(sets.len().checked_sub(1))), &what)?;
             }
             by_hand => do_by_hand(&world, case, &mut model, by_hand),
         }
         is(&model.tree, &world, &what)?;
-        let sets = fs::read_dir(world.root().join("state/targets")).into_iter().flatten().flatten();
-        let sets = sets.filter(|entry| entry.path().extension().is_some_and(|ending| ending == "set")).count();
+        let sets = sets(&world).len();
         assert_that(sets == model.sets.len(), || format!("after {what}: {sets} sets, not {}", model.sets.len()))?;
     }
     Ok(())
+}
+
+/// The numbers of the states that can be gone back to, the oldest first.
+fn sets(world: &World) -> Vec<u64> {
+    let entries = fs::read_dir(world.root().join("state/targets")).into_iter().flatten().flatten();
+    let number = |name: std::ffi::OsString| name.to_str()?.strip_prefix("front-")?.strip_suffix(".set")?.parse().ok();
+    let mut sets: Vec<u64> = entries.filter_map(|entry| number(entry.file_name())).collect();
+    sets.sort_unstable();
+    sets
 }
 
 fn ended(report: &Report, wanted: Outcome, what: &str) -> Checked {
@@ -117,6 +133,6 @@ fn do_by_hand(world: &World, case: &Case, model: &mut Model<'_>, step: &Step) {
             fs::remove_file(world.root().join("state/targets/front.json")).ok();
             model.forget();
         }
-        Step::Deploy { .. } | Step::RollBack => unreachable!("not by hand"),
+        Step::Deploy { .. } | Step::RollBack(_) => unreachable!("not by hand"),
     }
 }

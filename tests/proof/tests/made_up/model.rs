@@ -64,32 +64,32 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// Goes back to the state before the last change.
-    pub(crate) fn roll_back(&mut self) -> Outcome {
-        let Some(Set(files)) = self.sets.last() else { return Outcome::Rejected };
+    /// Goes back to the state before the change number `to` of those that can be gone back to.
+    pub(crate) fn roll_back(&mut self, to: Option<usize>) -> Outcome {
+        let Some(to) = to else { return Outcome::Rejected };
         let (mut after, mut changes) = (self.tree.clone(), false);
         let mut contents = Contents::new();
-        for (file, (old, changed)) in self.case.files.iter().zip(files) {
+        for (index, file) in self.case.files.iter().enumerate() {
             let path = real(self.world, self.case, file, &self.tree).expect("a play has no links");
-            let now = self.file(&path);
-            contents.push(old.as_ref().map(|old| old.bytes.clone()));
-            match (old, now) {
-                (None, None) => {}
-                (None, Some(_)) => {
-                    after.remove(&path);
-                    changes = true;
-                }
-                // Of a file that was not changed there is no backup.
-                (Some(old), now) if !changed && now.is_none_or(|now| now.bytes != old.bytes) => return Outcome::Rejected,
-                (Some(old), Some(now)) if (&old.bytes, old.owner, old.mode) == (&now.bytes, now.owner, now.mode) => {}
-                (Some(old), now) => {
-                    changes |= now.is_none_or(|now| now.bytes != old.bytes);
-                    let attributes = if *changed { Some(&old.attributes) } else { now.map(|now| &now.attributes) };
-                    let mut back = File { attributes: attributes.cloned().unwrap_or_default(), ..old.clone() };
-                    chmod(&mut back, old.mode);
-                    after.insert(path, Node::File(back));
-                }
+            let (old, now) = (self.sets[to].0[index].0.as_ref(), self.file(&path));
+            contents.push(old.map(|old| old.bytes.clone()));
+            let Some(old) = old else {
+                changes |= after.remove(&path).is_some();
+                continue;
+            };
+            // The first change since then has the backup; where there is none, the file itself has to do.
+            let changed = self.sets[to..].iter().map(|set| &set.0[index]).find(|(_, changed)| *changed);
+            let Some(kept) = changed.and_then(|(before, _)| before.as_ref()).or(now) else { return Outcome::Rejected };
+            if kept.bytes != old.bytes {
+                return Outcome::Rejected;
             }
+            if now.is_some_and(|now| (&old.bytes, old.owner, old.mode) == (&now.bytes, now.owner, now.mode)) {
+                continue;
+            }
+            changes |= now.is_none_or(|now| now.bytes != old.bytes);
+            let mut back = File { attributes: kept.attributes.clone(), ..old.clone() };
+            chmod(&mut back, old.mode);
+            after.insert(path, Node::File(back));
         }
         let outcome = match () {
             () if changes => Outcome::Changed,
