@@ -26,9 +26,12 @@ mod service;
 mod session;
 mod signals;
 
+use std::error::Error;
+use std::path::Path;
 use std::process::ExitCode;
 
 use deploy_core::Registry;
+use deploy_core::host::Local;
 
 pub use output::json::schemas;
 pub use reference::configuration_reference;
@@ -65,4 +68,14 @@ connectors! {
 pub fn run(registry: Registry) -> ExitCode {
     environment::forbid_core_files();
     ExitCode::from(commands::run(std::env::args_os(), &registry))
+}
+
+/// Reads a configuration with the files of `certdeploy.d` beside it and builds its targets, as `check-config` does. Looks at
+/// nothing that it names, but for whether two targets write one file. Returns what the operator should know.
+///
+/// # Errors
+/// Everything that is wrong with it, one problem a line, each with its file, line and column.
+pub fn check_configuration(path: &Path, registry: &Registry) -> Result<Vec<String>, impl Error + use<>> {
+    config::load(path, registry, &Local::new())
+        .map(|configuration| configuration.warnings.iter().map(ToString::to_string).collect())
 }

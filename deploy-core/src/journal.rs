@@ -280,9 +280,9 @@ fn parse(name: &OsStr, bytes: &[u8]) -> Result<Journal, &'static str> {
     for line in body.split_inclusive(|&byte| byte == b'\n') {
         let Some((kind, json)) = believe(&mut journal, line) else { continue };
         match kind.as_str() {
-            "BEGIN" => match serde_json::from_str(&json) {
-                Ok(begin) => journal.begin = Some(begin),
-                Err(_) => return Err("has a first line that this program does not understand"),
+            "BEGIN" => match serde_json::from_str::<Begin>(&json) {
+                Ok(begin) if begin.is_consistent() => journal.begin = Some(begin),
+                _ => return Err("has a first line that this program does not understand"),
             },
             "ROLLBACK" => journal.rollback = true,
             "CONFLICT" => journal.conflict = true,
@@ -309,6 +309,20 @@ fn believe(journal: &mut Journal, line: &[u8]) -> Option<(String, String)> {
 
 fn chain(previous: &str, rest: &str) -> String {
     hex(&sha256_of_parts([previous.as_bytes(), rest.as_bytes()])[..8])
+}
+
+impl Begin {
+    /// Every file belongs to a target, and every name is one.
+    fn is_consistent(&self) -> bool {
+        let is_name = |name: &OsStr| Path::new(name).file_name() == Some(name);
+        let files_fit = self.files.iter().all(|file| {
+            let texts = [Some(&file.hidden), file.staged.as_ref(), file.backup.as_ref()];
+            file.member < self.members.len()
+                && is_name(&file.name.0)
+                && texts.into_iter().flatten().all(|text| is_name(OsStr::new(text)))
+        });
+        !self.members.is_empty() && files_fit
+    }
 }
 
 impl FileRecord {

@@ -11,7 +11,7 @@ use crate::certificate::Certificate;
 use crate::command::Command;
 use crate::context::Context;
 use crate::error::Error;
-use crate::host::Signal;
+use crate::host::{Attributes, Signal};
 use crate::probe::Endpoint;
 use crate::report::Report;
 use crate::secret::SecretBytes;
@@ -153,17 +153,23 @@ pub struct PlanFile {
     pub group: Option<String>,
     /// Mode; default: as it is, or the plan's default for a new file.
     pub mode: Option<Mode>,
+    /// Extended attributes; default: as they are, or none for a new file. Known where an earlier file is brought back.
+    pub(crate) attributes: Option<Attributes>,
 }
 
 impl PlanFile {
     /// A file with these bytes.
     pub fn new(path: impl Into<PathBuf>, role: Role, bytes: impl Into<SecretBytes>) -> Self {
-        Self { path: path.into(), content: Content::Bytes(bytes.into()), role, owner: None, group: None, mode: None }
+        Self::with_content(path.into(), Content::Bytes(bytes.into()), role)
     }
 
     /// A file that is not to exist.
     pub fn absent(path: impl Into<PathBuf>, role: Role) -> Self {
-        Self { path: path.into(), content: Content::Absent, role, owner: None, group: None, mode: None }
+        Self::with_content(path.into(), Content::Absent, role)
+    }
+
+    fn with_content(path: PathBuf, content: Content, role: Role) -> Self {
+        Self { path, content, role, owner: None, group: None, mode: None, attributes: None }
     }
 
     /// With this owner, by name or number.

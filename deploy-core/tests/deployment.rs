@@ -469,3 +469,24 @@ async fn verify_address_that_refuses_stops_a_renewal_before_anything_changes() {
     assert_eq!(report.error.unwrap().kind(), ErrorKind::Unavailable);
     assert_eq!(world.tree(), before);
 }
+
+#[tokio::test]
+async fn marker_or_set_with_the_largest_number_is_an_error_and_no_overflow() {
+    let world = World::new();
+    let old = world.issue();
+    world.deploy(&old).await;
+    let targets = world.root.path().join("state/targets");
+    let marker = fs::read_to_string(targets.join("front.json")).unwrap();
+    let largest = marker.replace("\"sequence\": 1", &format!("\"sequence\": {}", u64::MAX));
+    assert_ne!(largest, marker);
+    fs::write(targets.join("front.json"), largest).unwrap();
+    let before = world.tree();
+    let report = world.deploy(&world.issue()).await;
+    assert_eq!(report.error.unwrap().kind(), ErrorKind::StateInvalid);
+    assert_eq!(world.tree(), before);
+    fs::remove_file(targets.join("front.json")).unwrap();
+    fs::write(targets.join(format!("front-{}.set", u64::MAX)), "CDJ1\n").unwrap();
+    let report = world.deploy(&world.issue()).await;
+    assert_eq!(report.error.unwrap().kind(), ErrorKind::StateInvalid);
+    assert_eq!(world.tree(), before);
+}

@@ -65,7 +65,7 @@ fn faults_of(file: &Path, text: &str, top: &Path) -> Vec<String> {
             faults.push(format!("{shown}:{number}: white space at the end of the line"));
         }
     }
-    if !text.is_empty() && !text.ends_with('\n') && !is_snapshot(file) {
+    if !text.is_empty() && !text.ends_with('\n') && !is_test_data(file) {
         faults.push(format!("{shown}: the last line has no end"));
     }
     faults
@@ -81,8 +81,9 @@ fn names_a_home(line: &str) -> bool {
     })
 }
 
-fn is_snapshot(file: &Path) -> bool {
-    file.extension().is_some_and(|extension| extension == "snap")
+/// What a test compares with or is given, to the last byte.
+fn is_test_data(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "snap") || file.starts_with("tests/fuzz/corpus")
 }
 
 /// Tests stand in a `tests.rs` or a `tests` folder of a crate, and in the crate of end-to-end tests.

@@ -66,7 +66,7 @@ fn marker(member: &Member, id: u64, journaled: bool) -> Marker {
         verified: verified(member),
         sequence: id.max(previous.sequence),
         sets,
-        hold: if journaled { hold_after(member) } else { previous.hold },
+        hold: if journaled || member.plan.going_back { hold_after(member) } else { previous.hold },
         at: None,
     }
 }

@@ -9,6 +9,7 @@ use crate::engine::deploy::{apply_one, finish};
 use crate::engine::group::outcome;
 use crate::engine::job::Job;
 use crate::error::{Error, ErrorKind};
+use crate::host::Attributes;
 use crate::journal::{self, Begin, FileRecord};
 use crate::plan::{Plan, PlanFile};
 use crate::report::Report;
@@ -16,6 +17,7 @@ use crate::secret::SecretBytes;
 use crate::settings::Mode;
 use crate::state::{LazyState, State, read_marker};
 use crate::target::Recovery;
+use crate::vault::HIDDEN;
 
 const SIZE_LIMIT: u64 = 64 << 20;
 
@@ -84,28 +86,51 @@ fn choose(sets: &[Begin], to: Option<&str>, target: &str) -> Result<usize, Error
 /// The file as it was before the first of these sets: backed up by the first one that changed it, or still in place.
 fn file(record: &FileRecord, sets: &[Begin], context: &Context) -> Result<PlanFile, Error> {
     let path = record.path.path();
+    if record.old_is_link {
+        return Err(was_a_link(record));
+    }
     let Some(old) = &record.old else {
         return Ok(PlanFile::absent(path, record.role));
     };
     let changed = sets.iter().flat_map(|set| &set.files).find(|other| other.path == record.path && other.changes);
-    let bytes = match changed.and_then(|changed| Some((changed, changed.backup.as_ref()?))) {
+    let (bytes, attributes) = match changed.and_then(|changed| Some((changed, changed.backup.as_ref()?))) {
         Some((changed, backup)) => backed_up(changed, backup, context)?,
-        None => in_place(record, context)?,
+        None => (in_place(record, context)?, None),
     };
     if crate::digest::hex(&crate::digest::sha256(bytes.expose())) != old.sha256 {
         return Err(Error::new(ErrorKind::PlanInvalid, format!("the backup of {} is not what was recorded", path.display()))
             .with_next_step("choose another state with --to, or deploy the earlier certificate again"));
     }
-    Ok(PlanFile::new(path, record.role, bytes)
+    let mut file = PlanFile::new(path, record.role, bytes)
         .with_owner(Some(old.uid.to_string()))
         .with_group(Some(old.gid.to_string()))
-        .with_mode(Some(Mode::new(old.mode))))
+        .with_mode(Some(Mode::new(old.mode)));
+    file.attributes = attributes;
+    Ok(file)
 }
 
-fn backed_up(record: &FileRecord, backup: &str, context: &Context) -> Result<SecretBytes, Error> {
-    let host = context.host();
-    let read = hidden_of(host, record).and_then(|hidden| host.read(&hidden, OsStr::new(backup), SIZE_LIMIT));
-    found(read, record)
+/// Without this, going back would take the file away and leave nothing.
+fn was_a_link(record: &FileRecord) -> Error {
+    let path = record.path.path().display();
+    let error =
+        Error::new(ErrorKind::PlanInvalid, format!("{path} was a symbolic link then, which a rollback cannot bring back"));
+    match &record.backup {
+        Some(backup) => {
+            let kept = record.directory.path().join(HIDDEN).join(&record.hidden).join(backup);
+            error.with_next_step(format!("bring it back by hand: cp -d --remove-destination {} {path}", kept.display()))
+        }
+        None => error,
+    }
+}
+
+/// The backup of a file, with its attributes where the host has any.
+fn backed_up(record: &FileRecord, backup: &str, context: &Context) -> Result<(SecretBytes, Option<Attributes>), Error> {
+    let (host, backup) = (context.host(), OsStr::new(backup));
+    let lost = |error| lost(record).with_source(error);
+    let hidden = hidden_of(host, record).map_err(lost)?;
+    let bytes = found(host.read(&hidden, backup, SIZE_LIMIT), record)?;
+    let attributes = host.facilities().attributes.then(|| host.attributes(&hidden, backup)).transpose().map_err(lost)?;
+    Ok((bytes, attributes))
 }
 
 fn in_place(record: &FileRecord, context: &Context) -> Result<SecretBytes, Error> {
@@ -113,13 +138,14 @@ fn in_place(record: &FileRecord, context: &Context) -> Result<SecretBytes, Error
 }
 
 fn found(read: std::io::Result<Option<(SecretBytes, crate::host::Status)>>, record: &FileRecord) -> Result<SecretBytes, Error> {
-    let lost = || {
-        Error::new(ErrorKind::PlanInvalid, format!("the old content of {} is gone", record.path.path().display()))
-            .with_next_step("choose another state with --to, or deploy the earlier certificate again")
-    };
     match read {
         Ok(Some((bytes, _))) => Ok(bytes),
-        Ok(None) => Err(lost()),
-        Err(error) => Err(lost().with_source(error)),
+        Ok(None) => Err(lost(record)),
+        Err(error) => Err(lost(record).with_source(error)),
     }
+}
+
+fn lost(record: &FileRecord) -> Error {
+    Error::new(ErrorKind::PlanInvalid, format!("the old content of {} is gone", record.path.path().display()))
+        .with_next_step("choose another state with --to, or deploy the earlier certificate again")
 }

@@ -174,7 +174,7 @@ fn read_before(host: &dyn Host, place: &Place) -> Result<Option<Before>, Error> 
 fn metadata(member: &Member, file: &PlanFile, before: Option<&Before>, us: &Identity, own: Ids, defaults: Ids) -> Metadata {
     let default_mode = member.plan.defaults.mode.map_or(if file.role.holds_key() { 0o600 } else { 0o644 }, |mode| mode.bits());
     let mode = |existing: u32| file.mode.map_or(existing, |mode| mode.bits());
-    match before {
+    let metadata = match before {
         Some(before) => {
             let status = &before.status;
             Metadata::new(own.uid.unwrap_or(status.uid), own.gid.unwrap_or(status.gid), mode(status.mode & 0o777))
@@ -185,6 +185,10 @@ fn metadata(member: &Member, file: &PlanFile, before: Option<&Before>, us: &Iden
             own.gid.or(defaults.gid).unwrap_or(us.gid),
             mode(default_mode),
         ),
+    };
+    match &file.attributes {
+        Some(attributes) => metadata.with_attributes(attributes.clone()),
+        None => metadata,
     }
 }
 

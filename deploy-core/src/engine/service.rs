@@ -276,7 +276,7 @@ fn pay(group: &mut Group<'_>) -> Result<(), Error> {
 
 /// New bytes.
 fn change(group: &mut Group<'_>, us: &Identity) -> Result<(), Error> {
-    group.id = next_id(group);
+    group.id = next_id(group)?;
     let mut round = Vec::new();
     let prepared = stage_and_record(group, us, &mut round);
     if let Err(error) = prepared {
@@ -311,9 +311,14 @@ fn switch_and_prove(group: &mut Group<'_>) -> Result<(), Error> {
 }
 
 /// Numbers grow and never repeat, whatever the clock does.
-fn next_id(group: &Group<'_>) -> u64 {
+fn next_id(group: &Group<'_>) -> Result<u64, Error> {
     let sequence = |member: &Member| member.marker.as_ref().map_or(0, |marker| marker.sequence);
-    group.members.iter().map(sequence).max().unwrap_or_default() + 1
+    let last = group.members.iter().map(sequence).max().unwrap_or_default();
+    last.checked_add(1).ok_or_else(|| {
+        let targets = group.state.targets.path().display();
+        Error::new(ErrorKind::StateInvalid, format!("a marker or set in {targets} has the largest number there is"))
+            .with_next_step("that cannot be of this program: find out what wrote it, and remove it")
+    })
 }
 
 /// Where a marker was lost, the sets and the last number are found by looking: a new marker must not forget them.

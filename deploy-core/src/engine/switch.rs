@@ -152,9 +152,12 @@ pub(super) fn new_leaf(member: &Member) -> Option<String> {
     member.certificate.as_ref().map(|certificate| certificate.fingerprint().to_owned())
 }
 
-/// Going back holds the target on what it went back from; everything else ends the hold.
+/// Going back holds the target off what it went back from; everything else ends the hold.
 pub(super) fn hold_after(member: &Member) -> Option<Hold> {
     let marker = member.marker.as_ref().filter(|_| member.plan.going_back)?;
+    if marker.plan == member.digest {
+        return marker.hold.clone();
+    }
     Some(Hold { plan: marker.plan.clone(), leaf: marker.leaf.clone() })
 }
 

@@ -134,7 +134,14 @@ impl Recorded<'_> {
 
     /// The backup must be what was recorded (R11).
     fn checked_backup(&self, host: &dyn Host, hidden: &Directory, name: &OsStr) -> Result<Option<(SecretBytes, Status)>, Error> {
-        let Some(old) = &self.record.old else { return Ok(None) };
+        let Some(old) = &self.record.old else {
+            let status =
+                host.status(hidden, name).map_err(|error| self.failed("has a backup that cannot be read").with_source(error))?;
+            return match status {
+                Some(status) if self.record.old_is_link && status.kind == FileKind::Symlink => Ok(None),
+                _ => Err(self.failed("has a backup that is not the old link any more")),
+            };
+        };
         let read = host
             .read(hidden, name, SIZE_LIMIT)
             .map_err(|error| self.failed("has a backup that cannot be read").with_source(error))?;

@@ -223,6 +223,25 @@ fn empty_file_and_zeros_are_torn() {
 }
 
 #[test]
+fn journal_whose_files_belong_to_no_target_or_have_paths_for_names_is_not_understood() {
+    let spoilt: [fn(&mut Begin); 6] = [
+        |begin| begin.members.clear(),
+        |begin| begin.files[0].member = 1,
+        |begin| begin.files[0].name = OsStr::new("../www.key").into(),
+        |begin| begin.files[0].hidden = "..".to_owned(),
+        |begin| begin.files[0].staged = Some("../owner".to_owned()),
+        |begin| begin.files[0].backup = Some(String::new()),
+    ];
+    for (number, spoil) in spoilt.into_iter().enumerate() {
+        let (world, mut begin) = (World::new(), begin());
+        spoil(&mut begin);
+        let file = world.create(&begin).file;
+        let error = read(&world.host, &world.directory, &file).expect_err(&format!("number {number}"));
+        assert_eq!(error.kind(), ErrorKind::StateInvalid, "number {number}");
+    }
+}
+
+#[test]
 fn failed_append_leaves_no_part_of_a_new_journal() {
     let world = World::new();
     std::fs::create_dir(world.root.path().join(NAME)).unwrap();

@@ -14,6 +14,7 @@
 
 mod copy;
 mod form;
+pub mod fuzzing;
 pub mod observer;
 mod scene;
 mod site;
