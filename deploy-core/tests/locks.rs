@@ -12,7 +12,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -177,6 +177,27 @@ async fn f10_waiter_honours_its_deadline_names_the_holder_and_goes_on_when_that_
     child.wait().unwrap();
     let report: Report = waiting.await.unwrap();
     assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
+}
+
+#[tokio::test]
+async fn f17_f31_second_names_that_a_killed_run_of_another_target_left_hold_nobody_up() {
+    let world = CrashWorld::new();
+    let (first, second, third) = (world.issue(), world.issue(), world.issue());
+    assert_eq!(world.deploy(&first).await.outcome, Outcome::Changed);
+    assert!(world.deploy_and_die(&second, "validate 1"));
+    assert_eq!(fs::metadata(world.key()).unwrap().nlink(), 2, "it died between the links and the journal");
+    let mut target = world.target();
+    target.name = "another".to_owned();
+    let certificate = Arc::new(common::crash::certificate(&third));
+    let job = deploy_core::Job::new("another", "files", Arc::new(target), certificate);
+    let preview = deploy_core::preview(&job, &world.context).await;
+    assert!(preview.error.is_none(), "{preview:?}");
+    assert_eq!(fs::metadata(world.key()).unwrap().nlink(), 2, "a look changes nothing");
+    let report = deploy_core::deploy(&[job], &world.context).await.remove(0);
+    assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
+    assert!(world.holds(&third));
+    assert_eq!(world.deploy(&second).await.outcome, Outcome::Changed);
+    assert_eq!(world.litter(), Vec::<PathBuf>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
