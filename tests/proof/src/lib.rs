@@ -13,7 +13,10 @@
 )]
 
 mod copy;
+pub mod counted;
+pub mod crowd;
 mod form;
+pub mod mark;
 pub mod observer;
 mod scene;
 mod site;
