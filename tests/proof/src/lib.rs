@@ -15,6 +15,7 @@
 mod copy;
 pub mod counted;
 pub mod crowd;
+pub mod footprint;
 mod form;
 pub mod mark;
 pub mod observer;

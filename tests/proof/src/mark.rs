@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use deploy_core::Role;
+use deploy_core::secret::SecretBytes;
+use deploy_core::{Certificate, Role};
 use deploy_testkit::{Authority, Issued, Request};
 
 use crate::NAME;
@@ -18,6 +19,8 @@ const END: &str = "# end of deployment ";
 pub struct Marked {
     /// Which deployment it is of, and what is served then.
     pub mark: Mark,
+    /// The certificate itself.
+    pub certificate: Certificate,
     fullchain: String,
     key: String,
 }
@@ -44,10 +47,12 @@ impl Marked {
 
     fn new(issued: &Issued, number: u64) -> Self {
         let mark = Mark { number, fingerprint: issued.fingerprint.clone() };
-        Self { fullchain: mark.around(&issued.fullchain_pem), key: mark.around(&issued.key_pem), mark }
+        let key = SecretBytes::from(issued.key_pem.as_bytes().to_vec());
+        let certificate = Certificate::from_pem(issued.fullchain_pem.as_bytes(), &key).expect("a good pair");
+        Self { fullchain: mark.around(&issued.fullchain_pem), key: mark.around(&issued.key_pem), mark, certificate }
     }
 
-    /// With the key of another certificate: no server would take it.
+    /// Files with the key of another certificate, which no server would take.
     #[must_use]
     pub fn with_key_of(mut self, other: &Self) -> Self {
         self.key.clone_from(&other.key);

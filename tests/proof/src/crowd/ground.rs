@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use deploy_core::host::Signal;
 use deploy_core::probe::Endpoint;
-use deploy_core::secret::SecretBytes;
 use deploy_core::{
     Capabilities, Certificate, Context, Deployment, Error, Hooks, Job, Plan, PlanFile, Recovery, Reload, Role, Target, Verify,
 };
@@ -109,7 +109,18 @@ impl Ground {
         self.root.join("ledger")
     }
 
-    pub(super) fn pid_file(&self) -> PathBuf {
+    /// The server is told by a signal, and asked afterwards; nothing at all where there is none.
+    #[must_use]
+    pub fn hooks(&self) -> Hooks {
+        let Some(address) = self.server else { return Hooks::new().with_verify(Verify::Waived) };
+        let endpoint = Endpoint::new(address.to_string()).with_server_name(NAME);
+        let verify = Verify::Endpoints { endpoints: vec![endpoint], timeout: Duration::from_secs(20) };
+        Hooks::new().with_reload(Reload::Signal { signal: Signal::Hup, pid_file: self.pid_file() }).with_verify(verify)
+    }
+
+    /// The server's number.
+    #[must_use]
+    pub fn pid_file(&self) -> PathBuf {
         self.root.join("pid")
     }
 
@@ -137,20 +148,10 @@ impl Ground {
 }
 
 impl MarkedTarget {
-    /// The job of deploying a certificate to it; with a reload, the server is told by that and asked afterwards.
+    /// The job of deploying a certificate to it.
     #[must_use]
-    pub fn job(&self, ground: &Ground, marked: &Marked, reload: Option<Reload>) -> Job {
-        let verify = ground.server.map_or(Verify::Waived, |address| Verify::Endpoints {
-            endpoints: vec![Endpoint::new(address.to_string()).with_server_name(NAME)],
-            timeout: Duration::from_secs(20),
-        });
-        let reload = reload.or_else(|| {
-            let signal = || Reload::Signal { signal: deploy_core::host::Signal::Hup, pid_file: ground.pid_file() };
-            ground.server.map(|_| signal())
-        });
-        let hooks = Hooks::new().with_reload(reload).with_verify(verify);
-        let bytes = |role| SecretBytes::from(marked.bytes(role));
-        let certificate = Certificate::from_pem(bytes(Role::Fullchain).expose(), &bytes(Role::Key)).expect("a good pair");
+    pub fn job(&self, marked: &Marked, hooks: Hooks) -> Job {
+        let certificate = marked.certificate.clone();
         let target = Carrier { target: self.clone(), marked: marked.clone(), hooks };
         Job::new(self.name, "files", Arc::new(target), Arc::new(certificate))
     }

@@ -8,7 +8,7 @@ mod worker;
 
 pub use ground::{Ground, Layout, MarkedTarget};
 pub use ledger::{Entry, Ledger, What};
-pub use worker::{Work, work};
+pub use worker::{Work, hang_up, marked, work};
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
@@ -61,6 +61,17 @@ impl Crowd {
     ///
     /// When it can't be set up.
     pub async fn new(layout: Layout, served: bool, seed: u64) -> Self {
+        let mut crowd = Self::on_one_target(layout, served, seed).await;
+        crowd.ground.share();
+        crowd
+    }
+
+    /// The same with one target only.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::new`].
+    pub async fn on_one_target(layout: Layout, served: bool, seed: u64) -> Self {
         let root = tempfile::Builder::new().prefix("certdeploy-proof-").tempdir().expect("a directory");
         let mut ground = Ground::new(root.path(), layout);
         let mut server = None;
@@ -70,7 +81,6 @@ impl Crowd {
             server = Some(child);
         }
         work(Work { ground: ground.clone(), first: 1, deployments: 1, threads: 1, seed, dies_at: None }).await;
-        ground.share();
         Self { ground, server, random: Rng::with_seed(seed), next: 2, root }
     }
 
@@ -95,6 +105,17 @@ impl Crowd {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Has one deployment made that is killed somewhere, most of the time; returns its number.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::run`].
+    pub fn kill_one(&mut self, tally: &mut Tally) -> u64 {
+        let number = self.next;
+        self.run(Size { deployments: 1, processes: 1, each: 1, threads: 1, spared: u64::MAX }, tally);
+        number
     }
 
     /// Checks what everybody reported.
@@ -125,8 +146,8 @@ impl Crowd {
     }
 
     async fn recover(&self) -> Vec<Recovered> {
-        let any = worker::marked(0);
-        let jobs: Vec<Job> = self.ground.targets().iter().map(|target| target.job(&self.ground, &any, None)).collect();
+        let any = marked(0);
+        let jobs: Vec<Job> = self.ground.targets().iter().map(|target| target.job(&any, self.ground.hooks())).collect();
         let context = Context::new(self.ground.state(), deploy_testkit::provider());
         deploy_core::recover(&jobs, RecoveryScope::Full, &context).await
     }
@@ -138,6 +159,12 @@ impl Crowd {
             let on_disk = crate::mark::Mark::at(&self.ground.crt()).map(|mark| mark.fingerprint);
             tally.expect(served.is_some() && served == on_disk, || format!("on disk is {on_disk:?}, served is {served:?}"));
         }
+    }
+
+    /// The number of the next deployment, for one that is made by the test itself.
+    pub fn next_number(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
     }
 
     fn start(&mut self, size: Size, tally: &mut Tally) -> Child {

@@ -68,7 +68,8 @@ pub(super) async fn once_each(ground: &Ground, first: u64) {
 }
 
 /// A new certificate of this process's own authority.
-pub(super) fn marked(number: u64) -> Marked {
+#[must_use]
+pub fn marked(number: u64) -> Marked {
     static AUTHORITY: OnceLock<Authority> = OnceLock::new();
     Marked::issue(AUTHORITY.get_or_init(Authority::new), number)
 }
@@ -76,8 +77,11 @@ pub(super) fn marked(number: u64) -> Marked {
 async fn deploy(ground: &Ground, target: &MarkedTarget, number: u64, context: &Context) {
     let marked = marked(number);
     let process = std::process::id();
-    let tell = ground.server.map(|_| Reload::Call(Arc::new(Tell { ground: ground.clone(), number })));
-    let job = target.job(ground, &marked, tell);
+    let mut hooks = ground.hooks();
+    if ground.server.is_some() {
+        hooks.reload = Some(Reload::Call(Arc::new(Tell { ground: ground.clone(), number })));
+    }
+    let job = target.job(&marked, hooks);
     let fingerprint = marked.mark.fingerprint.clone();
     ground.note(process, number, What::Started { target: target.name.to_owned(), fingerprint });
     let report = deploy_core::deploy(&[job], context).await.remove(0);
@@ -122,7 +126,12 @@ impl ReloadCall for Tell {
     }
 }
 
-fn hang_up(pid_file: &Path) {
+/// Has the server whose number stands there load its files.
+///
+/// # Panics
+///
+/// When there is none.
+pub fn hang_up(pid_file: &Path) {
     let text = std::fs::read_to_string(pid_file).expect("the server has said its number");
     let pid = text.trim().parse().ok().and_then(Pid::from_raw).expect("a number");
     kill_process(pid, Signal::HUP).expect("the server runs");
