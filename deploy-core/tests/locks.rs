@@ -257,6 +257,23 @@ async fn f11_retention_keeps_the_last_sets_and_none_where_none_is_asked_for() {
 }
 
 #[tokio::test]
+async fn f11_recovery_that_keeps_the_new_files_keeps_no_more_sets_than_a_success() {
+    let world = CrashWorld::new();
+    assert_eq!(world.deploy(&world.issue()).await.outcome, Outcome::Changed);
+    for _ in 0..5 {
+        let issued = world.issue();
+        assert!(world.deploy_and_die(&issued, "reload 1"));
+        let recovered = world.recover(&issued).await;
+        assert!(recovered.iter().all(|recovered| recovered.error.is_none()), "{recovered:?}");
+        assert!(world.holds(&issued), "it keeps what was in place");
+    }
+    let names = fs::read_dir(world.root.path().join("state/targets")).unwrap().flatten().map(|entry| entry.path());
+    let sets: BTreeSet<PathBuf> = names.filter(|path| path.extension().is_some_and(|ending| ending == "set")).collect();
+    assert_eq!(sets.len(), 3, "{sets:?}");
+    assert_eq!(world.litter(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
 async fn f12_clock_that_steps_back_never_prunes_the_newest() {
     let world = World::new();
     let path = world.tls().join("x");
