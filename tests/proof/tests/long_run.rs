@@ -102,6 +102,9 @@ struct LongRun {
 /// As much history as there is space for before the file is turned over, but for a few lines: that happens in every form.
 const HISTORY: usize = (1 << 20) - 4096;
 
+/// How many earlier deployments are kept.
+const SETS: u64 = 3;
+
 /// After so many renewals there are as many sets as are kept, and the history was turned over.
 const WARM: usize = 20;
 
@@ -141,6 +144,8 @@ impl LongRun {
         }
         if report.outcome == Outcome::Changed {
             self.live = BTreeSet::from([number]);
+            let is_pruned = footprint.sets <= SETS && footprint.hidden_files <= SETS * 2 + 1;
+            tally.expect(is_pruned, || format!("after the success of {number}: {footprint:?}"));
         }
         self.check_live(number, tally);
         let undisturbed = wrong == Wrong::Nothing;
@@ -202,8 +207,9 @@ impl LongRun {
         let most =
             |of: &[Footprint], what: usize| of.iter().map(|footprint| footprint.numbers()[what].1).max().unwrap_or_default();
         let (early, all) = (&self.footprints[..self.footprints.len() / 3], &self.footprints[..]);
-        // Two files of three earlier deployments and of one that was interrupted, their owner; lock files, marker, sets, journal.
-        let limits = [16, 64 << 10, 12, 64 << 10, 4, 1, (2 << 20) + (64 << 10)];
+        // Two files of each set, and their owner; two lock files, a marker, the sets. A run that is killed after its commit
+        // leaves a set more, until the next success.
+        let limits = [SETS * 2 + 5, 64 << 10, SETS + 5, 64 << 10, SETS + 2, 0, (2 << 20) + (64 << 10)];
         for (what, (name, _)) in Footprint::default().numbers().into_iter().enumerate() {
             // What the process has grows at first: buffers, threads of the runtime.
             let limit = limits.get(what).copied().unwrap_or(most(early, what) + most(early, what) / 10 + 2);
