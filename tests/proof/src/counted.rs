@@ -5,12 +5,13 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use deploy_core::command::{Command, CommandError, CommandOutput, Limits};
 use deploy_core::host::{
-    Attributes, Directory, Facilities, Host, Identity, Local, LockAttempt, Metadata, NewFile, Signal, Status, SyncPoint,
+    Attributes, Directory, Facilities, Host, Identity, Local, LockAttempt, LockGuard, Metadata, NewFile, Signal, Status,
+    SyncPoint,
 };
 use deploy_core::secret::SecretBytes;
 use deploy_core::staged_view::StagedView;
@@ -22,6 +23,7 @@ pub struct Counted {
     operations: AtomicU64,
     changes: AtomicU64,
     trouble: Mutex<Option<(u64, Trouble)>>,
+    lock_nothing: AtomicBool,
 }
 
 /// What happens at a change.
@@ -54,6 +56,18 @@ impl Counted {
         trouble.is_some_and(|(at, _)| self.changes.load(Ordering::SeqCst) > at)
     }
 
+    /// From now on, every lock that somebody else holds is handed out all the same: a fault that a proof has to find.
+    pub fn lock_nothing(&self) {
+        self.lock_nothing.store(true, Ordering::SeqCst);
+    }
+
+    fn lock(&self, attempt: io::Result<LockAttempt>) -> io::Result<LockAttempt> {
+        match attempt? {
+            LockAttempt::Busy(_) if self.lock_nothing.load(Ordering::SeqCst) => Ok(LockAttempt::Held(Box::new(NoLock))),
+            attempt => Ok(attempt),
+        }
+    }
+
     /// How many operations there were so far.
     #[must_use]
     pub fn operations(&self) -> u64 {
@@ -74,6 +88,11 @@ impl Counted {
         }
     }
 }
+
+#[derive(Debug)]
+struct NoLock;
+
+impl LockGuard for NoLock {}
 
 /// As by `kill -9`.
 fn die() -> ! {
@@ -174,11 +193,11 @@ impl Host for Counted {
     }
 
     fn try_lock(&self, directory: &Directory, name: &OsStr, holder: &[u8]) -> io::Result<LockAttempt> {
-        self.looks().try_lock(directory, name, holder)
+        self.lock(self.looks().try_lock(directory, name, holder))
     }
 
     fn try_lock_bytes(&self, directory: &Directory, name: &OsStr, positions: &BTreeSet<u64>) -> io::Result<LockAttempt> {
-        self.looks().try_lock_bytes(directory, name, positions)
+        self.lock(self.looks().try_lock_bytes(directory, name, positions))
     }
 
     fn run(&self, command: &Command, view: Option<&StagedView>, limits: &Limits<'_>) -> Result<CommandOutput, CommandError> {

@@ -32,14 +32,27 @@ async fn f9_f10_overlapping_targets_in_many_processes_never_lose_or_mix_anything
     let mut tally = Tally::new("together/overlap");
     let mut crowd = Crowd::new(Layout::Replace, true, 4).await;
     let reader = Reader::start(&crowd.ground, |ground, stop| readers::path_by_path(ground, Duration::from_millis(1), stop));
-    let size = Size { deployments: 32, processes: 4, each: 4, threads: 2, spared: 4 };
+    let size = Size::new(32, 4, 4);
     for _ in 0..Form::asked().pick(9, 315) {
         crowd.run(size, &mut tally);
-        tally.add("deployments", size.deployments);
         crowd.check_at_rest(&mut tally).await;
     }
     crowd.check_reports(&mut tally);
     one_file_is_whole(&reader.stop(), &mut tally);
+    tally.finish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_that_lock_nothing_are_found() {
+    let mut found = Tally::new("together/fault");
+    let mut crowd = Crowd::new(Layout::Replace, true, 9).await;
+    crowd.lock_nothing = true;
+    crowd.run(Size::new(24, 4, 3).with_spared(1), &mut found);
+    crowd.check_reports(&mut found);
+    let mut tally = Tally::new("together/seeded-faults");
+    tally.add("seeded faults", 1);
+    tally.add("seeded faults found", u64::from(found.number("violations") > 0));
+    tally.expect(found.number("violations") > 0, || "runs without locks were not told from runs with locks".to_owned());
     tally.finish();
 }
 
@@ -59,15 +72,14 @@ async fn watched(layout: Layout, tally: &mut Tally) -> (Seen, Seen) {
     let mut crowd = Crowd::new(layout, false, 14).await;
     let path_by_path = Reader::start(&crowd.ground, |ground, stop| readers::path_by_path(ground, Duration::ZERO, stop));
     let through_one_directory = Reader::start(&crowd.ground, readers::through_one_directory);
-    let size = Size { deployments: Form::asked().pick(300, 5000), processes: 2, each: 20, threads: 2, spared: 3 };
+    let size = Size::new(Form::asked().pick(240, 5000), 2, 20);
     crowd.run(size, tally);
-    tally.add("deployments", size.deployments);
     let (path_by_path, through_one_directory) = (path_by_path.stop(), through_one_directory.stop());
     crowd.check_at_rest(tally).await;
     crowd.check_reports(tally);
     let name = layout.name();
     let mixtures = u64::try_from(path_by_path.mixtures.len()).unwrap();
-    tally.add(&format!("mixed pairs path by path per 1000 deployments ({name})"), mixtures * 1000 / size.deployments);
+    tally.add(&format!("mixed pairs path by path per 1000 deployments ({name})"), mixtures * 1000 / tally.number("deployments"));
     tally.add(&format!("mixed reads path by path ({name})"), path_by_path.mixed_reads);
     (path_by_path, through_one_directory)
 }

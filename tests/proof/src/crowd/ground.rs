@@ -114,7 +114,7 @@ impl Ground {
     pub fn hooks(&self) -> Hooks {
         let Some(address) = self.server else { return Hooks::new().with_verify(Verify::Waived) };
         let endpoint = Endpoint::new(address.to_string()).with_server_name(NAME);
-        let verify = Verify::Endpoints { endpoints: vec![endpoint], timeout: Duration::from_secs(20) };
+        let verify = Verify::Endpoints { endpoints: vec![endpoint], timeout: Duration::from_secs(10) };
         Hooks::new().with_reload(Reload::Signal { signal: Signal::Hup, pid_file: self.pid_file() }).with_verify(verify)
     }
 

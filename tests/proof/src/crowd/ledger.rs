@@ -114,7 +114,8 @@ impl Ledger {
                         .expect(disk[0].is_some() && disk[0] == disk[1], || format!("in {}, {disk:?} was on disk", entry.number));
                 }
                 What::Ended { settled, .. } => tally.add("interrupted deployments settled", *settled),
-                What::Died | What::Started { .. } => {}
+                What::Started { .. } => tally.add("deployments", 1),
+                What::Died => {}
             }
         }
         let is_served = self.entries.iter().any(|entry| matches!(entry.what, What::Told { .. }));

@@ -31,6 +31,8 @@ const CHANGES: u64 = 22;
 pub struct Crowd {
     /// Where they deploy to.
     pub ground: Ground,
+    /// Has all of them work without locks: a fault that the checks have to find.
+    pub lock_nothing: bool,
     server: Option<Child>,
     random: Rng,
     next: u64,
@@ -39,6 +41,7 @@ pub struct Crowd {
 
 /// How many there are of everything.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Size {
     /// Deployments in all.
     pub deployments: u64,
@@ -50,6 +53,21 @@ pub struct Size {
     pub threads: u64,
     /// Of so many processes, one is not killed; 1 kills none.
     pub spared: u64,
+}
+
+impl Size {
+    /// With two threads in each process, and one process of four spared.
+    #[must_use]
+    pub fn new(deployments: u64, processes: usize, each: u64) -> Self {
+        Self { deployments, processes, each, threads: 2, spared: 4 }
+    }
+
+    /// With another share of processes that are not killed.
+    #[must_use]
+    pub fn with_spared(mut self, one_of: u64) -> Self {
+        self.spared = one_of;
+        self
+    }
 }
 
 impl Crowd {
@@ -80,8 +98,9 @@ impl Crowd {
             ground.server = Some(address);
             server = Some(child);
         }
-        work(Work { ground: ground.clone(), first: 1, deployments: 1, threads: 1, seed, dies_at: None }).await;
-        Self { ground, server, random: Rng::with_seed(seed), next: 2, root }
+        work(Work { ground: ground.clone(), first: 1, deployments: 1, threads: 1, seed, dies_at: None, lock_nothing: false })
+            .await;
+        Self { ground, lock_nothing: false, server, random: Rng::with_seed(seed), next: 2, root }
     }
 
     /// Has so many deployments made, and waits for the end of them all.
@@ -114,7 +133,7 @@ impl Crowd {
     /// As [`Self::run`].
     pub fn kill_one(&mut self, tally: &mut Tally) -> u64 {
         let number = self.next;
-        self.run(Size { deployments: 1, processes: 1, each: 1, threads: 1, spared: u64::MAX }, tally);
+        self.run(Size { threads: 1, ..Size::new(1, 1, 1).with_spared(u64::MAX) }, tally);
         number
     }
 
@@ -177,6 +196,7 @@ impl Crowd {
             threads: size.threads,
             seed: self.random.u64(..),
             dies_at: (!spared).then_some(dies_at),
+            lock_nothing: self.lock_nothing,
         };
         self.next += size.each;
         tally.add("processes", 1);

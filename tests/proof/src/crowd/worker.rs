@@ -30,6 +30,8 @@ pub struct Work {
     pub(super) seed: u64,
     /// The process is killed before this change to anything.
     pub(super) dies_at: Option<u64>,
+    /// Its locks lock nothing.
+    pub(super) lock_nothing: bool,
 }
 
 /// Does the work. Needs a runtime with several threads where the work has.
@@ -41,6 +43,9 @@ pub async fn work(work: Work) {
     let host = Arc::new(Counted::default());
     if let Some(number) = work.dies_at {
         host.make_trouble(number, Trouble::Killed);
+    }
+    if work.lock_nothing {
+        host.lock_nothing();
     }
     let context = Context::new(work.ground.state(), deploy_testkit::provider()).with_host(host);
     let threads = (0..work.threads).map(|thread| {
@@ -140,7 +145,7 @@ pub fn hang_up(pid_file: &Path) {
 /// What is served, as soon as it is what is wanted, or after a while.
 fn wait_for(ground: &Ground, wanted: Option<&str>) -> Option<String> {
     let address = ground.server?;
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(5);
     loop {
         let served = observe::served_fingerprint(address, Some(NAME)).ok();
         if served.as_deref() == wanted || Instant::now() > deadline {
