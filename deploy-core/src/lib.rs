@@ -43,6 +43,7 @@ mod digest;
 mod engine;
 mod error;
 mod event;
+mod history;
 pub mod host;
 mod journal;
 mod lock;

@@ -76,13 +76,6 @@ impl State {
         Ok(ids)
     }
 
-    /// Adds one line to the history.
-    pub(crate) fn append_history(&self, host: &dyn Host, line: &impl Serialize) -> io::Result<()> {
-        let mut bytes = serde_json::to_vec(line)?;
-        bytes.push(b'\n');
-        host.append(&self.root, OsStr::new("history.jsonl"), &bytes, false)
-    }
-
     pub(crate) fn write_marker(&self, host: &dyn Host, target: &str, marker: &Marker) -> io::Result<()> {
         let (name, temporary) = (format!("{target}.json"), format!(".{target}.new"));
         let bytes = serde_json::to_vec_pretty(marker)?;

@@ -45,6 +45,27 @@ pub(crate) fn open(host: &dyn Host, us: &Identity, parent: &Directory, target: &
     }
 }
 
+/// The directories of all targets of this state directory beside a destination.
+pub(crate) fn all(context: &Context, us: &Identity, parent: &Directory) -> Result<Vec<(String, Directory)>, Error> {
+    let host = context.host();
+    let hidden = match host.open_child(parent, OsStr::new(HIDDEN)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened.map_err(|error| unusable(parent, error))?,
+    };
+    check(&hidden, us, parent)?;
+    let mut found = Vec::new();
+    for name in host.list(&hidden).map_err(|error| unusable(parent, error))? {
+        let target = name.to_str().and_then(|name| name.rsplit_once('-')).map(|(target, _)| target.to_owned());
+        let Some(target) = target.filter(|target| name.as_os_str() == OsStr::new(&target_directory(context, target))) else {
+            continue;
+        };
+        let directory = host.open_child(&hidden, &name).map_err(|error| unusable(parent, error))?;
+        check(&directory, us, parent)?;
+        found.push((target, directory));
+    }
+    Ok(found)
+}
+
 /// Opens or creates it. What has to be synced so that it lasts is added to `round`.
 pub(crate) fn open_or_create(
     context: &Context,

@@ -12,7 +12,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -179,6 +179,27 @@ async fn f10_waiter_honours_its_deadline_names_the_holder_and_goes_on_when_that_
     assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
 }
 
+#[tokio::test]
+async fn f17_f31_second_names_that_a_killed_run_of_another_target_left_hold_nobody_up() {
+    let world = CrashWorld::new();
+    let (first, second, third) = (world.issue(), world.issue(), world.issue());
+    assert_eq!(world.deploy(&first).await.outcome, Outcome::Changed);
+    assert!(world.deploy_and_die(&second, "validate 1"));
+    assert_eq!(fs::metadata(world.key()).unwrap().nlink(), 2, "it died between the links and the journal");
+    let mut target = world.target();
+    target.name = "another".to_owned();
+    let certificate = Arc::new(common::crash::certificate(&third));
+    let job = deploy_core::Job::new("another", "files", Arc::new(target), certificate);
+    let preview = deploy_core::preview(&job, &world.context).await;
+    assert!(preview.error.is_none(), "{preview:?}");
+    assert_eq!(fs::metadata(world.key()).unwrap().nlink(), 2, "a look changes nothing");
+    let report = deploy_core::deploy(&[job], &world.context).await.remove(0);
+    assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
+    assert!(world.holds(&third));
+    assert_eq!(world.deploy(&second).await.outcome, Outcome::Changed);
+    assert_eq!(world.litter(), Vec::<PathBuf>::new());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn f20_cancellation_while_waiting_is_heard() {
     let world = CrashWorld::new();
@@ -233,6 +254,23 @@ async fn f11_retention_keeps_the_last_sets_and_none_where_none_is_asked_for() {
     opaque("front", &[&path], "last").with_backups(0).apply(&world.context).await;
     assert_eq!(backups(&world), BTreeSet::new());
     assert_eq!(world.sets(), 0);
+}
+
+#[tokio::test]
+async fn f11_recovery_that_keeps_the_new_files_keeps_no_more_sets_than_a_success() {
+    let world = CrashWorld::new();
+    assert_eq!(world.deploy(&world.issue()).await.outcome, Outcome::Changed);
+    for _ in 0..5 {
+        let issued = world.issue();
+        assert!(world.deploy_and_die(&issued, "reload 1"));
+        let recovered = world.recover(&issued).await;
+        assert!(recovered.iter().all(|recovered| recovered.error.is_none()), "{recovered:?}");
+        assert!(world.holds(&issued), "it keeps what was in place");
+    }
+    let names = fs::read_dir(world.root.path().join("state/targets")).unwrap().flatten().map(|entry| entry.path());
+    let sets: BTreeSet<PathBuf> = names.filter(|path| path.extension().is_some_and(|ending| ending == "set")).collect();
+    assert_eq!(sets.len(), 3, "{sets:?}");
+    assert_eq!(world.litter(), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]

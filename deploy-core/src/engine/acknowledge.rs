@@ -71,18 +71,23 @@ fn marker(member: &Member, id: u64, journaled: bool) -> Marker {
     }
 }
 
-/// Removes the oldest sets beyond those that are kept.
 fn prune(context: &Context, state: &State, member: &mut Member, marker: &mut Marker) {
-    let gone = marker.sets.len().saturating_sub(member.plan.backups);
-    if gone == 0 {
-        return;
-    }
-    member.enter(context, Stage::Prune);
-    for id in marker.sets.drain(..gone).collect::<Vec<_>>() {
-        if let Err(error) = remove_set(context.host(), state, member.name(), id) {
-            member.warn(context, format!("backup {id} could not be removed: {}", error.full_message()));
+    if marker.sets.len() > member.plan.backups {
+        member.enter(context, Stage::Prune);
+        for problem in prune_sets(context.host(), state, member.name(), member.plan.backups, marker) {
+            member.warn(context, problem);
         }
     }
+}
+
+/// Removes the oldest sets beyond those that are kept; says which could not be removed.
+pub(super) fn prune_sets(host: &dyn Host, state: &State, target: &str, kept: usize, marker: &mut Marker) -> Vec<String> {
+    let gone = marker.sets.len().saturating_sub(kept);
+    let remove = |id| {
+        let error = remove_set(host, state, target, id).err()?;
+        Some(format!("backup {id} could not be removed: {}", error.full_message()))
+    };
+    marker.sets.drain(..gone).filter_map(remove).collect()
 }
 
 /// The journal becomes the manifest of a set: this rename is the commit.

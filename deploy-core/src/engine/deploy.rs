@@ -11,6 +11,7 @@ use crate::engine::service::{Again, together};
 use crate::engine::{block_on, check, inspect, push, recover};
 use crate::error::Error;
 use crate::event::Event;
+use crate::history;
 use crate::plan::Plan;
 use crate::report::{Live, Outcome, Report, Stage};
 use crate::state::{LazyState, Marker, invalid, read_marker};
@@ -173,5 +174,5 @@ fn write_history(context: &Context, report: &Report, state: &LazyState) -> Resul
         "error": report.error.as_ref().map(Error::full_message),
     });
     let state = state.open(context)?;
-    state.append_history(context.host(), &line).map_err(|error| invalid(state.root.path(), "takes no history", error))
+    history::append(context.host(), &state.root, &line).map_err(|error| invalid(state.root.path(), "takes no history", error))
 }

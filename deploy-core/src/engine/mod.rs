@@ -13,6 +13,7 @@ mod prove;
 mod push;
 mod recover;
 mod rollback;
+mod second_names;
 mod service;
 mod shared;
 mod stage;

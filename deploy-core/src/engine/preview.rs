@@ -9,7 +9,7 @@ use crate::engine::inspect;
 use crate::engine::job::Job;
 use crate::engine::overview::{FileAction, FilePreview, FileState, Preview, TargetState};
 use crate::engine::validate::{Scratch, Staged, check_staged};
-use crate::engine::{block_on, check, stage};
+use crate::engine::{block_on, check, second_names};
 use crate::error::{Error, ErrorKind};
 use crate::host::Metadata;
 use crate::journal;
@@ -81,7 +81,7 @@ fn look(member: &mut Member, context: &Context) -> Result<(), Error> {
         .identity()
         .map_err(|error| Error::new(ErrorKind::Internal, "the system does not say who we are").with_source(error))?;
     let mut places = inspect::locate(member, context, &us, &mut Resolver::default(), &mut LockKeys::default())?;
-    stage::discount_second_names(member, context, &us, &mut places)?;
+    second_names::discount(context, &us, &mut places)?;
     inspect::inspect(member, context, &us, places)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::command::Command;
 use crate::context::Context;
-use crate::engine::acknowledge::keep_as_sets;
+use crate::engine::acknowledge::{keep_as_sets, prune_sets};
 use crate::engine::inspect::is_pair;
 use crate::engine::job::Job;
 use crate::engine::overview::{Recovered, RecoveryScope};
@@ -393,7 +393,7 @@ impl Settling<'_> {
         let before = member.before.clone().unwrap_or_default();
         let mut sets = before.sets;
         sets.push(self.begin.id);
-        let marker = Marker {
+        let mut marker = Marker {
             version: Marker::VERSION,
             plan: member.plan.clone(),
             leaf: member.new_leaf.clone(),
@@ -404,7 +404,11 @@ impl Settling<'_> {
             hold: member.hold.clone(),
             at: None,
         };
-        let _costs_a_reload = self.state.write_marker(self.context.host(), &member.target, &marker);
+        let host = self.context.host();
+        for message in prune_sets(host, self.state, &member.target, member.backups, &mut marker) {
+            self.context.emit(&Event::Warning { target: member.target.clone(), message });
+        }
+        let _costs_a_reload = self.state.write_marker(host, &member.target, &marker);
     }
 }
 

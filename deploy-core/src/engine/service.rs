@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::destination::{Place, Resolver};
 use crate::engine::group::{Group, Member, plan_digest};
 use crate::engine::overview::{FileAction, RecoveryScope, TargetState};
-use crate::engine::{inspect, prove, recover, stage};
+use crate::engine::{inspect, prove, recover, second_names, stage};
 use crate::error::{Error, ErrorKind};
 use crate::host::{Identity, SyncPoint};
 use crate::journal::Journal;
@@ -176,7 +176,7 @@ fn look(
     mut places: Vec<Place>,
     again: Again<'_>,
 ) -> Result<(), Error> {
-    stage::sweep_second_names(member, context, state, us, &mut places)?;
+    second_names::sweep(context, state, us, &mut places)?;
     if inspect::reads_hold(member, context)? {
         return inspect::inspect(member, context, us, places);
     }

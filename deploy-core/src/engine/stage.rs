@@ -3,8 +3,6 @@
 use std::ffi::OsStr;
 use std::io;
 
-use crate::context::Context;
-use crate::destination::Place;
 use crate::engine::advice;
 use crate::engine::group::{Backup, File, Group, Member, backup_name, staged_name};
 use crate::engine::overview::FileAction;
@@ -65,55 +63,6 @@ impl Group<'_> {
                 let _swept_later = host.unlink(hidden, OsStr::new(&backup_name(self.id, index)));
             }
         }
-    }
-}
-
-/// A run that died before its journal was written left second names of live files. They go before anybody looks at the
-/// files, so that they are not taken for somebody else's hard links.
-pub(super) fn sweep_second_names(
-    member: &Member,
-    context: &Context,
-    state: &State,
-    us: &Identity,
-    places: &mut [Place],
-) -> Result<(), Error> {
-    let host = context.host();
-    let target = vault::target_directory(context, member.name());
-    for place in places {
-        let Some(hidden) = beside_second_names(host, us, place, &target)? else { continue };
-        sweep(host, &hidden, state, member.name(), &kept(member))?;
-        place.status =
-            host.status(&place.directory, &place.name).map_err(|error| failed("cannot be looked at", &place.path(), error))?;
-    }
-    Ok(())
-}
-
-/// The same for a look that changes nothing: the next run will have taken them away before it looks.
-pub(super) fn discount_second_names(
-    member: &Member,
-    context: &Context,
-    us: &Identity,
-    places: &mut [Place],
-) -> Result<(), Error> {
-    let host = context.host();
-    let target = vault::target_directory(context, member.name());
-    for place in places {
-        let Some(hidden) = beside_second_names(host, us, place, &target)? else { continue };
-        let Some(status) = &mut place.status else { continue };
-        for name in host.list(&hidden).map_err(|error| failed("cannot be listed", hidden.path(), error))? {
-            if matches!(host.status(&hidden, &name), Ok(Some(other)) if other.same_file(status)) {
-                status.links -= 1;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The target's own directory beside a file that has other names, some of which may lie there.
-fn beside_second_names(host: &dyn Host, us: &Identity, place: &Place, target: &str) -> Result<Option<Directory>, Error> {
-    match &place.status {
-        Some(status) if status.kind == FileKind::Regular && status.links > 1 => vault::open(host, us, &place.directory, target),
-        _ => Ok(None),
     }
 }
 
@@ -204,7 +153,7 @@ pub(super) fn repair(host: &dyn Host, file: &mut File) -> Result<(), Error> {
     Ok(())
 }
 
-fn failed(problem: &str, path: &std::path::Path, error: io::Error) -> Error {
+pub(super) fn failed(problem: &str, path: &std::path::Path, error: io::Error) -> Error {
     let directory = path.parent().unwrap_or(path);
     Error::new(ErrorKind::StageFailed, format!("{} {problem}", path.display()))
         .with_next_step(advice(&error, directory))

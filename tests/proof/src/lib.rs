@@ -13,8 +13,12 @@
 )]
 
 mod copy;
+pub mod counted;
+pub mod crowd;
+pub mod footprint;
 mod form;
 pub mod fuzzing;
+pub mod mark;
 pub mod observer;
 mod scene;
 mod site;

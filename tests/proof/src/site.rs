@@ -237,13 +237,18 @@ impl Drop for Site {
 }
 
 fn start_server(root: &Path, listen: &str) -> (Child, SocketAddr) {
+    serve(&root.join("tls/www.crt"), &root.join("tls/www.key"), &root.join("pid"), listen)
+}
+
+/// A server of these files, for which it waits.
+pub(crate) fn serve(fullchain: &Path, key: &Path, pid_file: &Path, listen: &str) -> (Child, SocketAddr) {
     let mut child = Command::new(server_path())
         .args(["--listen", listen, "--wait-for-files", "--fullchain"])
-        .arg(root.join("tls/www.crt"))
+        .arg(fullchain)
         .arg("--key")
-        .arg(root.join("tls/www.key"))
+        .arg(key)
         .arg("--pid-file")
-        .arg(root.join("pid"))
+        .arg(pid_file)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
