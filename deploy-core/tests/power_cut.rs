@@ -1,0 +1,52 @@
+//! What a power cut can leave where the file system keeps no order between directories: each state is made by hand.
+//! The proof of power cuts finds them by itself; these say what is to come of each.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests make and look at files, and start processes"
+)]
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use common::World;
+use common::crash::CrashWorld;
+use common::wrapped::{Op, Wrapped};
+use deploy_core::{Live, Outcome, Recovered, RecoveryScope, recover};
+use deploy_testkit::pki::Issued;
+
+#[tokio::test]
+#[ignore = "run by the other tests, in a process of its own, to be killed"]
+async fn inner() {
+    common::crash::inner().await;
+}
+
+/// A world where `old` is deployed and a deployment of `new` died at `at`.
+async fn died(at: &str) -> (CrashWorld, Issued, Issued) {
+    let world = CrashWorld::new();
+    let (old, new) = (world.issue(), world.issue());
+    assert_eq!(world.deploy(&old).await.outcome, Outcome::Changed);
+    assert!(world.deploy_and_die(&new, at), "{at} was never reached");
+    (world, old, new)
+}
+
+fn settled(mut recovered: Vec<Recovered>) -> Recovered {
+    assert!(recovered.len() == 1 && recovered[0].error.is_none(), "{recovered:?}");
+    recovered.remove(0)
+}
+
+#[tokio::test]
+async fn r3_journal_whose_hidden_directory_was_lost_is_settled() {
+    let (world, old, new) = died("swap 1").await;
+    fs::remove_dir_all(world.root.path().join("tls/.certdeploy")).unwrap();
+    let recovered = settled(world.recover(&new).await);
+    assert_eq!(recovered.live, Live::Unchanged);
+    assert!(world.holds(&old) && world.journals().is_empty());
+    assert_eq!(world.deploy(&new).await.outcome, Outcome::Changed);
+}
