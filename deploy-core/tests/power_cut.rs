@@ -50,3 +50,19 @@ async fn r3_journal_whose_hidden_directory_was_lost_is_settled() {
     assert!(world.holds(&old) && world.journals().is_empty());
     assert_eq!(world.deploy(&new).await.outcome, Outcome::Changed);
 }
+
+#[tokio::test]
+async fn r15_service_that_started_before_recovery_is_told_after_a_reboot() {
+    let (world, old, new) = died("verify 1").await;
+    world.hang_up(&new);
+    // As a machine that lost a part of the switch, and whose service started all the same.
+    fs::remove_file(world.key()).unwrap();
+    fs::hard_link(world.hidden().join("00000002.1.old"), world.key()).unwrap();
+    let host = Arc::new(Wrapped::default());
+    *host.boot.lock().unwrap() = Some("another boot".to_owned());
+    let context = world.context.clone().with_host(host);
+    let recovered = settled(recover(&[world.job(&new)], RecoveryScope::Full, &context).await);
+    assert_eq!(recovered.live, Live::RolledBack);
+    assert!(world.holds(&old));
+    assert_eq!(world.served(), Some(old.fingerprint));
+}
