@@ -52,6 +52,37 @@ async fn r3_journal_whose_hidden_directory_was_lost_is_settled() {
 }
 
 #[tokio::test]
+async fn r5_commit_whose_rename_was_half_done_is_finished() {
+    let (world, _, new) = died("reload 1").await;
+    let journal = world.journals().remove(0);
+    fs::hard_link(&journal, world.root.path().join("state/targets/front-00000002.set")).unwrap();
+    let recovered = settled(world.recover(&new).await);
+    assert_eq!(recovered.live, Live::Applied);
+    assert_eq!(world.journals(), Vec::<PathBuf>::new());
+    assert!(world.recover(&new).await.is_empty());
+}
+
+#[tokio::test]
+async fn r5_switch_whose_rename_was_half_done_leaves_no_second_name() {
+    let (world, _, new) = died("reload 1").await;
+    fs::hard_link(world.key(), world.hidden().join("00000002.1.new")).unwrap();
+    assert_eq!(settled(world.recover(&new).await).live, Live::Applied);
+    assert_eq!(world.litter(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn f31_second_name_that_a_half_done_switch_left_is_no_foreign_hard_link() {
+    let (world, _, new) = died("reload 1").await;
+    assert_eq!(settled(world.recover(&new).await).live, Live::Applied);
+    fs::hard_link(world.key(), world.hidden().join("00000002.1.new")).unwrap();
+    let next = world.issue();
+    let report = world.deploy(&next).await;
+    assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
+    assert!(world.holds(&next));
+    assert_eq!(world.litter(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
 async fn r15_service_that_started_before_recovery_is_told_after_a_reboot() {
     let (world, old, new) = died("verify 1").await;
     world.hang_up(&new);
