@@ -97,3 +97,23 @@ async fn r15_service_that_started_before_recovery_is_told_after_a_reboot() {
     assert!(world.holds(&old));
     assert_eq!(world.served(), Some(old.fingerprint));
 }
+
+#[tokio::test]
+async fn f34_repaired_owner_and_mode_are_put_on_the_medium() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::new();
+    let issued = world.issue();
+    let plan = || {
+        let mut plan = world.plan(&issued);
+        plan.files[1].mode = Some(deploy_core::settings::Mode::new(0o640));
+        plan
+    };
+    assert_eq!(plan().apply(&world.context).await.outcome, Outcome::Changed);
+    fs::set_permissions(world.key(), fs::Permissions::from_mode(0o600)).unwrap();
+    let host = Arc::new(Wrapped::default());
+    assert_eq!(plan().apply(&world.context_on(&host)).await.outcome, Outcome::Repaired);
+    let log = host.log();
+    let set = log.iter().position(|(op, path)| *op == Op::SetMetadata && *path == world.key());
+    let synced = log.iter().position(|(op, path)| *op == Op::Sync && *path == world.key());
+    assert!(set.is_some() && synced > set, "{log:?}");
+}

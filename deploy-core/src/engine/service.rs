@@ -226,15 +226,18 @@ fn repair(group: &mut Group<'_>) -> Result<(), Error> {
 
 fn repair_files(group: &mut Group<'_>) -> Result<(), Error> {
     let host = group.context.host();
+    let mut round = Vec::new();
     for member in &mut group.members {
         for file in &mut member.files {
             stage::repair(host, file)?;
             if file.action == FileAction::Repair {
                 member.report.changed_files.push(file.path.clone());
+                round.push(SyncPoint::File(file.place.directory.clone(), file.place.name.clone()));
             }
         }
     }
-    Ok(())
+    host.sync(&round)
+        .map_err(|error| Error::new(ErrorKind::NotDurable, "owner and mode could not be put on the medium").with_source(error))
 }
 
 /// The files are right; a reload or a look is owed.
