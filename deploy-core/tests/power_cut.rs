@@ -83,6 +83,39 @@ async fn f31_second_name_that_a_half_done_switch_left_is_no_foreign_hard_link() 
 }
 
 #[tokio::test]
+async fn owner_file_of_zeros_is_written_again() {
+    let world = World::new();
+    assert_eq!(world.deploy(&world.issue()).await.outcome, Outcome::Changed);
+    let owner = world.tls().join(".certdeploy/owner");
+    let whole = fs::read(&owner).unwrap();
+    for torn in [vec![0; whole.len()], [&whole[..9], &vec![0; whole.len() - 9]].concat(), Vec::new()] {
+        fs::write(&owner, torn).unwrap();
+        let report = world.deploy(&world.issue()).await;
+        assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
+        assert_eq!(fs::read(&owner).unwrap(), whole);
+    }
+}
+
+#[tokio::test]
+async fn f37_directories_that_a_killed_run_made_are_synced_by_the_next() {
+    let world = CrashWorld::new();
+    let new = world.issue();
+    assert!(world.deploy_and_die(&new, "validate 1"));
+    let synced = |host: &Wrapped| {
+        let log = host.log();
+        log.into_iter().filter(|(op, _)| *op == Op::Sync).map(|(_, path)| path).collect::<Vec<_>>()
+    };
+    let host = Arc::new(Wrapped::default());
+    let context = world.context.clone().with_host(Arc::<Wrapped>::clone(&host));
+    let report = deploy_core::deploy(&[world.job(&new)], &context).await.remove(0);
+    assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
+    let synced = synced(&host);
+    assert!(synced.contains(&world.root.path().join("state")), "{synced:?}");
+    assert!(synced.contains(&world.root.path().to_owned()), "{synced:?}");
+    assert!(synced.contains(&world.root.path().join("tls/.certdeploy/owner")), "{synced:?}");
+}
+
+#[tokio::test]
 async fn r15_service_that_started_before_recovery_is_told_after_a_reboot() {
     let (world, old, new) = died("verify 1").await;
     world.hang_up(&new);

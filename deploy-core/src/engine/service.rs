@@ -295,6 +295,9 @@ fn change(group: &mut Group<'_>, us: &Identity) -> Result<(), Error> {
 }
 
 fn stage_and_record(group: &mut Group<'_>, us: &Identity, round: &mut Vec<SyncPoint>) -> Result<(), Error> {
+    if group.id == FIRST {
+        group.state.make_durable(group.host())?;
+    }
     group.stage(us, round)?;
     group.check_time()?;
     group.validate()?;
@@ -313,10 +316,13 @@ fn switch_and_prove(group: &mut Group<'_>) -> Result<(), Error> {
     group.verify()
 }
 
+/// The number of the first deployment.
+const FIRST: u64 = 1;
+
 /// Numbers grow and never repeat, whatever the clock does.
 fn next_id(group: &Group<'_>) -> u64 {
     let sequence = |member: &Member| member.marker.as_ref().map_or(0, |marker| marker.sequence);
-    group.members.iter().map(sequence).max().unwrap_or_default() + 1
+    group.members.iter().map(sequence).max().unwrap_or_default() + FIRST
 }
 
 /// Where a marker was lost, the sets and the last number are found by looking: a new marker must not forget them.

@@ -43,8 +43,12 @@ impl Group<'_> {
                 let hidden = match opened {
                     Some(hidden) => hidden,
                     None => {
-                        let hidden = vault::open_or_create(self.context, us, &parent, &target, round)?;
-                        sweep(self.context.host(), &hidden, self.state, &member.plan.name, &kept)?;
+                        let (hidden, lasting) = vault::open_or_create(self.context, us, &parent, &target)?;
+                        // Backups are proof of an earlier deployment, which has put the directory onto the medium. Without one,
+                        // it may have been made by a run that was killed before it could.
+                        if !sweep(self.context.host(), &hidden, self.state, &member.plan.name, &kept)? {
+                            round.extend(lasting);
+                        }
                         round.push(SyncPoint::Directory(hidden.clone()));
                         hidden
                     }
