@@ -83,6 +83,22 @@ async fn f31_second_name_that_a_half_done_switch_left_is_no_foreign_hard_link() 
 }
 
 #[tokio::test]
+async fn marker_that_came_back_hides_no_later_set() {
+    let world = World::new();
+    let marker = world.root.path().join("state/targets/front.json");
+    assert_eq!(world.deploy(&world.issue()).await.outcome, Outcome::Changed);
+    let before = fs::read(&marker).unwrap();
+    assert_eq!(world.deploy(&world.issue()).await.outcome, Outcome::Changed);
+    fs::write(&marker, before).unwrap();
+    let next = world.issue();
+    let report = world.deploy(&next).await;
+    assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
+    assert!(world.holds(&next));
+    assert_eq!(world.sets(), 3);
+    assert_eq!(world.stray_backups(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
 async fn owner_file_of_zeros_is_written_again() {
     let world = World::new();
     assert_eq!(world.deploy(&world.issue()).await.outcome, Outcome::Changed);

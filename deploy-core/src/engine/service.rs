@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::destination::{Place, Resolver};
+use crate::engine::acknowledge::set_name;
 use crate::engine::group::{Group, Member, plan_digest};
 use crate::engine::overview::{FileAction, RecoveryScope, TargetState};
 use crate::engine::{inspect, prove, recover, stage};
@@ -325,10 +326,20 @@ fn next_id(group: &Group<'_>) -> u64 {
     group.members.iter().map(sequence).max().unwrap_or_default() + FIRST
 }
 
-/// Where a marker was lost, the sets and the last number are found by looking: a new marker must not forget them.
+/// Where a marker was lost, the sets and the last number are found by looking: a new marker must not forget them. One that
+/// is older than a set came back with a power cut, and counts as lost.
 fn find_sets(group: &mut Group<'_>) -> Result<(), Error> {
     for index in 0..group.members.len() {
-        if group.members[index].marker.is_none() {
+        let member = &group.members[index];
+        let is_set = |id: u64| {
+            let set = group.host().status(&group.state.targets, &set_name(member.name(), id));
+            set.map_err(|error| invalid(group.state.targets.path(), "cannot be looked at", error))
+        };
+        let lost = match &member.marker {
+            Some(marker) => is_set(marker.sequence + 1)?.is_some(),
+            None => true,
+        };
+        if lost {
             let sets = group.state.sets_of(group.host(), group.members[index].name())?;
             let last = sets.last().copied();
             group.members[index].marker = last.map(|sequence| Marker { sequence, sets, ..Marker::default() });
