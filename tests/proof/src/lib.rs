@@ -14,6 +14,7 @@
 
 mod form;
 pub mod observer;
+pub mod simulator;
 mod site;
 mod tally;
 
