@@ -143,11 +143,15 @@ fn seeded(fault: Fault) -> Found {
         _ => (Setup::new(TWO_APART, |_| true), renewal()),
     };
     let mut effort = Effort::of(Form::asked());
-    // One crash is enough to find it, if what comes after is looked at often.
-    (effort.crash_recovery_of, effort.cut_after_kill_at, effort.deploy_to) = (0, 0, 3);
+    // One crash is enough to find it, if what comes after it is looked at.
+    (effort.crash_recovery_of, effort.cut_after_kill_at, effort.deploy_to) = (0, 0, 10);
+    if fault == Fault::Owner {
+        // Only a deployment looks at that file.
+        effort.deploy_to = 3;
+    }
     if fault == Fault::Recovery {
         // Two, where recovery is at fault: the process is killed, and the power cut after its recovery.
-        (effort.cut_after_kill_at, effort.nested) = (2, Caps::new(12, 3));
+        (effort.cut_after_kill_at, effort.nested) = (2, Caps::new(8, 2));
     }
     explore(&Engine::new(setup).with_fault(Some(fault)), &scenario, &Model::ALL, effort)
 }
