@@ -51,6 +51,19 @@ impl State {
         Ok(Self { root, journal, targets })
     }
 
+    /// Puts the directory, and what [`State::open`] made in it, onto the medium: a run that made it may have been killed before
+    /// it could.
+    pub(crate) fn make_durable(&self, host: &dyn Host) -> Result<(), Error> {
+        let failed = |error| invalid(self.root.path(), "cannot be made durable", error);
+        host.sync(&[SyncPoint::Directory(self.root.clone())]).map_err(failed)?;
+        let Some(parent) = self.root.path().parent() else { return Ok(()) };
+        match host.open_directory(parent).and_then(|parent| host.sync(&[SyncPoint::Directory(parent)])) {
+            // Whoever may not look into it has not made the directory in it, either.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced.map_err(failed),
+        }
+    }
+
     /// Where the mount point of private views is; created if needed.
     pub(crate) fn view(&self, host: &dyn Host) -> io::Result<PathBuf> {
         let name = OsStr::new("view");

@@ -66,32 +66,29 @@ pub(crate) fn all(context: &Context, us: &Identity, parent: &Directory) -> Resul
     Ok(found)
 }
 
-/// Opens or creates it. What has to be synced so that it lasts is added to `round`.
+/// Opens or creates it. Comes with what has to be synced so that it lasts, if that was never done.
 pub(crate) fn open_or_create(
     context: &Context,
     us: &Identity,
     parent: &Directory,
     target: &str,
-    round: &mut Vec<SyncPoint>,
-) -> Result<Directory, Error> {
+) -> Result<(Directory, [SyncPoint; 3]), Error> {
     let host = context.host();
-    if let Some(directory) = open(host, us, parent, target)? {
-        return Ok(directory);
-    }
-    let failed = |error| unusable(parent, error);
-    let mut created = false;
-    let hidden = crate::state::open_or_create_child(host, parent, OsStr::new(HIDDEN), &mut created).map_err(failed)?;
-    check(&hidden, us, parent)?;
-    claim(context, us, &hidden, target, round)?;
-    let directory = crate::state::open_or_create_child(host, &hidden, OsStr::new(target), &mut created).map_err(failed)?;
-    round.push(SyncPoint::Directory(hidden));
-    round.push(SyncPoint::Directory(parent.clone()));
-    Ok(directory)
+    let open = |outer: &Directory, name: &str| -> Result<Directory, Error> {
+        let opened = crate::state::open_or_create_child(host, outer, OsStr::new(name), &mut false);
+        let directory = opened.map_err(|error| unusable(parent, error))?;
+        check(&directory, us, parent).map(|()| directory)
+    };
+    let hidden = open(parent, HIDDEN)?;
+    let directory = open(&hidden, target)?;
+    claim(context, us, &hidden, &directory)?;
+    let owner = SyncPoint::File(hidden.clone(), OWNER.into());
+    Ok((directory, [owner, SyncPoint::Directory(hidden), SyncPoint::Directory(parent.clone())]))
 }
 
 /// Writes who it belongs to, or checks that it is us. Another target may be doing the same right now, so that the file
 /// appears whole or not at all, and is never taken away.
-fn claim(context: &Context, us: &Identity, hidden: &Directory, target: &str, round: &mut Vec<SyncPoint>) -> Result<(), Error> {
+fn claim(context: &Context, us: &Identity, hidden: &Directory, directory: &Directory) -> Result<(), Error> {
     let host = context.host();
     let path = hidden.path().join(OWNER);
     let failed = |error: io::Error| {
@@ -100,31 +97,30 @@ fn claim(context: &Context, us: &Identity, hidden: &Directory, target: &str, rou
             .with_source(error)
     };
     let ours = Owner { uid: us.uid, state_directory: context.state_directory().into() };
-    let (owner, temporary) = (OsStr::new(OWNER), format!("{OWNER}-{target}"));
-    let temporary = OsStr::new(&temporary);
-    match written(host, hidden).map_err(failed)? {
-        Some(bytes) => return is_ours(&ours, bytes.expose(), hidden),
-        None => host.unlink(hidden, temporary).map_err(failed)?,
+    let owner = OsStr::new(OWNER);
+    if let Some(bytes) = written(host, hidden).map_err(failed)? {
+        return is_ours(&ours, bytes.expose(), hidden);
     }
+    // In the target's own directory, where the next run sweeps it if this one dies.
+    let temporary = (directory, owner);
+    host.unlink(temporary.0, temporary.1).map_err(failed)?;
     let bytes = serde_json::to_vec(&ours).map_err(|error| failed(error.into()))?;
-    host.create(hidden, temporary, &bytes, &Metadata::new(us.uid, us.gid, 0o600)).map_err(failed)?;
-    let claimed = match host.rename_new((hidden, temporary), (hidden, owner)) {
+    host.create(temporary.0, temporary.1, &bytes, &Metadata::new(us.uid, us.gid, 0o600)).map_err(failed)?;
+    let claimed = match host.rename_new(temporary, (hidden, owner)) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match written(host, hidden).map_err(failed)? {
             Some(bytes) => is_ours(&ours, bytes.expose(), hidden),
-            // Emptied by a power failure before it was ever synced.
-            None => host.rename((hidden, temporary), (hidden, owner)).map_err(failed),
+            None => host.rename(temporary, (hidden, owner)).map_err(failed),
         },
         renamed => renamed.map_err(failed),
     };
-    host.unlink(hidden, temporary).map_err(failed)?;
-    round.push(SyncPoint::File(hidden.clone(), OWNER.into()));
+    host.unlink(temporary.0, temporary.1).map_err(failed)?;
     claimed
 }
 
-/// What the owner file says, if it says anything.
+/// What the owner file says, if it says anything: a power failure before it was ever synced empties it, or leaves zeros.
 fn written(host: &dyn Host, hidden: &Directory) -> io::Result<Option<SecretBytes>> {
     let read = host.read(hidden, OsStr::new(OWNER), 64 << 10)?;
-    Ok(read.map(|(bytes, _)| bytes).filter(|bytes| !bytes.is_empty()))
+    Ok(read.map(|(bytes, _)| bytes).filter(|bytes| !bytes.is_empty() && !bytes.expose().contains(&0)))
 }
 
 fn is_ours(ours: &Owner, bytes: &[u8], hidden: &Directory) -> Result<(), Error> {

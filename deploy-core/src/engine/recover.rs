@@ -204,7 +204,8 @@ impl Settling<'_> {
         self.owe_old(files, "it had died in the middle; every file was put back")
     }
 
-    /// R7, R15: after a reboot the service has started with these files; otherwise it has to be told.
+    /// R7, R15: the service has to be told, unless it starts after this. After a reboot nobody knows whether it has started
+    /// already; one that cannot be told has not.
     fn owe_old(&mut self, files: &[Recorded<'_>], action: &str) -> Settled {
         self.context
             .host()
@@ -214,11 +215,12 @@ impl Settling<'_> {
         if self.scope == RecoveryScope::FilesOnly && !rebooted {
             return Ok((format!("{action}; the reload is owed"), Live::RolledBack, true));
         }
-        if !rebooted && !self.old_is_served() {
+        if self.scope == RecoveryScope::Full && !self.old_is_served() {
             for (index, member) in self.begin.members.iter().enumerate() {
                 let hooks = self.hooks_of(member);
                 if let Some(Err(error)) = hooks.reload.as_ref().map(|reload| tell(self.context, reload, Direction::Back)) {
                     match &hooks.restart {
+                        _ if rebooted => continue,
                         // Without its files a server cannot reload, and there is nothing that it would serve.
                         _ if self.was_first(index) => {}
                         Some(restart) => run(self.context, restart)?,
@@ -258,8 +260,15 @@ impl Settling<'_> {
                 }
             }
         }
+        for file in files {
+            file.sweep_staged(self.context.host())
+                .map_err(|error| invalid(&file.record.real_path(), "has staging files that cannot be removed", error))?;
+        }
         let kept = keep_as_sets(self.context.host(), self.state, self.journal);
-        kept.map_err(|error| invalid(&self.state.journal.path().join(&self.journal.file), "cannot be moved to the sets", error))?;
+        // A rename that the crash left half done is finished: where both names are there, renaming does nothing.
+        kept.and_then(|()| self.context.host().unlink(&self.state.journal, &self.journal.file)).map_err(|error| {
+            invalid(&self.state.journal.path().join(&self.journal.file), "cannot be moved to the sets", error)
+        })?;
         for (member, verified) in self.begin.members.iter().zip(verified) {
             self.acknowledge(member, verified);
         }

@@ -72,8 +72,12 @@ fn find(context: &Context, us: &Identity, place: &Place) -> Result<Vec<SecondNam
 }
 
 impl SecondName {
+    /// A backup. What was staged never stays, not even with the number of a set: a power cut left a rename half done.
     fn is_of_a_set(&self, context: &Context, state: &State) -> bool {
         let name = self.name.to_string_lossy();
+        if !name.ends_with(".old") {
+            return false;
+        }
         let id = name.split_once('.').map_or(&*name, |(id, _)| id);
         let set = format!("{}-{id}.set", self.target);
         matches!(context.host().status(&state.targets, OsStr::new(&set)), Ok(Some(_)) | Err(_))

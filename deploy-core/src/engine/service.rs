@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::destination::{Place, Resolver};
+use crate::engine::acknowledge::set_name;
 use crate::engine::group::{Group, Member, plan_digest};
 use crate::engine::overview::{FileAction, RecoveryScope, TargetState};
 use crate::engine::{inspect, prove, recover, second_names, stage};
@@ -226,15 +227,18 @@ fn repair(group: &mut Group<'_>) -> Result<(), Error> {
 
 fn repair_files(group: &mut Group<'_>) -> Result<(), Error> {
     let host = group.context.host();
+    let mut round = Vec::new();
     for member in &mut group.members {
         for file in &mut member.files {
             stage::repair(host, file)?;
             if file.action == FileAction::Repair {
                 member.report.changed_files.push(file.path.clone());
+                round.push(SyncPoint::File(file.place.directory.clone(), file.place.name.clone()));
             }
         }
     }
-    Ok(())
+    host.sync(&round)
+        .map_err(|error| Error::new(ErrorKind::NotDurable, "owner and mode could not be put on the medium").with_source(error))
 }
 
 /// The files are right; a reload or a look is owed.
@@ -292,6 +296,9 @@ fn change(group: &mut Group<'_>, us: &Identity) -> Result<(), Error> {
 }
 
 fn stage_and_record(group: &mut Group<'_>, us: &Identity, round: &mut Vec<SyncPoint>) -> Result<(), Error> {
+    if group.id == FIRST {
+        group.state.make_durable(group.host())?;
+    }
     group.stage(us, round)?;
     group.check_time()?;
     group.validate()?;
@@ -310,21 +317,34 @@ fn switch_and_prove(group: &mut Group<'_>) -> Result<(), Error> {
     group.verify()
 }
 
+/// The number of the first deployment.
+const FIRST: u64 = 1;
+
 /// Numbers grow and never repeat, whatever the clock does.
 fn next_id(group: &Group<'_>) -> Result<u64, Error> {
     let sequence = |member: &Member| member.marker.as_ref().map_or(0, |marker| marker.sequence);
     let last = group.members.iter().map(sequence).max().unwrap_or_default();
-    last.checked_add(1).ok_or_else(|| {
+    last.checked_add(FIRST).ok_or_else(|| {
         let targets = group.state.targets.path().display();
         Error::new(ErrorKind::StateInvalid, format!("a marker or set in {targets} has the largest number there is"))
             .with_next_step("that cannot be of this program: find out what wrote it, and remove it")
     })
 }
 
-/// Where a marker was lost, the sets and the last number are found by looking: a new marker must not forget them.
+/// Where a marker was lost, the sets and the last number are found by looking: a new marker must not forget them. One that
+/// is older than a set came back with a power cut, and counts as lost.
 fn find_sets(group: &mut Group<'_>) -> Result<(), Error> {
     for index in 0..group.members.len() {
-        if group.members[index].marker.is_none() {
+        let member = &group.members[index];
+        let is_set = |id: u64| {
+            let set = group.host().status(&group.state.targets, &set_name(member.name(), id));
+            set.map_err(|error| invalid(group.state.targets.path(), "cannot be looked at", error))
+        };
+        let lost = match &member.marker {
+            Some(marker) => is_set(marker.sequence.saturating_add(1))?.is_some(),
+            None => true,
+        };
+        if lost {
             let sets = group.state.sets_of(group.host(), group.members[index].name())?;
             let last = sets.last().copied();
             group.members[index].marker = last.map(|sequence| Marker { sequence, sets, ..Marker::default() });

@@ -41,8 +41,12 @@ impl Group<'_> {
                 let hidden = match opened {
                     Some(hidden) => hidden,
                     None => {
-                        let hidden = vault::open_or_create(self.context, us, &parent, &target, round)?;
-                        sweep(self.context.host(), &hidden, self.state, &member.plan.name, &kept)?;
+                        let (hidden, lasting) = vault::open_or_create(self.context, us, &parent, &target)?;
+                        // Backups are proof of an earlier deployment, which has put the directory onto the medium. Without one,
+                        // it may have been made by a run that was killed before it could.
+                        if !sweep(self.context.host(), &hidden, self.state, &member.plan.name, &kept)? {
+                            round.extend(lasting);
+                        }
                         round.push(SyncPoint::Directory(hidden.clone()));
                         hidden
                     }
@@ -71,23 +75,26 @@ fn kept(member: &Member) -> Vec<String> {
     member.marker.iter().flat_map(|marker| &marker.sets).map(|id| format!("{id:08}.")).collect()
 }
 
-/// Removes what belongs to no kept set. Under the target's lock, and after recovery, that is litter of killed runs.
-fn sweep(host: &dyn Host, hidden: &Directory, state: &State, target: &str, kept: &[String]) -> Result<(), Error> {
+/// Removes everything but the backups of kept sets; says whether there are any. Under the target's lock, and after recovery,
+/// the rest is litter of killed runs; that of a rename which a power cut left half done has the number of a kept set.
+fn sweep(host: &dyn Host, hidden: &Directory, state: &State, target: &str, kept: &[String]) -> Result<bool, Error> {
     let failed = |error| failed("cannot be swept", hidden.path(), error);
+    let mut any = false;
     for name in host.list(hidden).map_err(failed)? {
         let text = name.to_string_lossy();
-        if kept.iter().any(|prefix| text.starts_with(prefix.as_str())) {
-            continue;
-        }
-        let is_set = text.split_once('.').is_some_and(|(id, _)| {
+        let is_set = |id: &str| {
             let set = format!("{target}-{id}.set");
             matches!(host.status(&state.targets, OsStr::new(&set)), Ok(Some(_)) | Err(_))
-        });
-        if !is_set {
-            host.unlink(hidden, &name).map_err(failed)?;
+        };
+        let is_kept = text.ends_with(".old")
+            && (kept.iter().any(|prefix| text.starts_with(prefix.as_str()))
+                || text.split_once('.').is_some_and(|(id, _)| is_set(id)));
+        match is_kept {
+            true => any = true,
+            false => host.unlink(hidden, &name).map_err(failed)?,
         }
     }
-    Ok(())
+    Ok(any)
 }
 
 fn stage(host: &dyn Host, id: u64, index: usize, file: &mut File, round: &mut Vec<SyncPoint>) -> Result<(), Error> {

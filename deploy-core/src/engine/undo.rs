@@ -18,7 +18,7 @@ const SIZE_LIMIT: u64 = 64 << 20;
 pub(super) struct Recorded<'a> {
     pub(super) record: &'a FileRecord,
     pub(super) directory: Directory,
-    /// `None` if the file does not change.
+    /// `None` if the file does not change, or if nothing was ever put on the medium beside it.
     pub(super) hidden: Option<Directory>,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn open<'a>(host: &dyn Host, begin: &'a Begin) -> Result<Vec<Recorded
             return Err(gone(record));
         }
         let hidden = match record.changes {
-            true => Some(open_hidden(host, &directory, record).map_err(|error| gone(record).with_source(error))?),
+            true => open_hidden(host, &directory, record).map_err(|error| gone(record).with_source(error))?,
             false => None,
         };
         files.push(Recorded { record, directory, hidden });
@@ -57,9 +57,14 @@ pub(super) fn open<'a>(host: &dyn Host, begin: &'a Begin) -> Result<Vec<Recorded
     Ok(files)
 }
 
-fn open_hidden(host: &dyn Host, directory: &Directory, record: &FileRecord) -> io::Result<Directory> {
-    let hidden = host.open_child(directory, OsStr::new(HIDDEN))?;
-    host.open_child(&hidden, OsStr::new(&record.hidden))
+/// `None` if it is not there: a power cut before the first round of syncs may have kept the journal and lost all else.
+fn open_hidden(host: &dyn Host, directory: &Directory, record: &FileRecord) -> io::Result<Option<Directory>> {
+    let hidden =
+        host.open_child(directory, OsStr::new(HIDDEN)).and_then(|hidden| host.open_child(&hidden, OsStr::new(&record.hidden)));
+    match hidden {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
 }
 
 fn gone(record: &FileRecord) -> Error {
@@ -113,9 +118,10 @@ impl Recorded<'_> {
     pub(super) fn restore(&self, host: &dyn Host) -> Result<(), Error> {
         let live = self.live();
         let failed = |error: io::Error| self.failed("could not be put back").with_source(error);
-        let (Some(hidden), Some(backup)) = (&self.hidden, &self.record.backup) else {
+        let Some(backup) = &self.record.backup else {
             return host.unlink(live.0, live.1).map_err(failed);
         };
+        let Some(hidden) = &self.hidden else { return Err(self.failed("has lost its backup")) };
         let backup = OsStr::new(backup);
         let copy = self.checked_backup(host, hidden, backup)?;
         let name = OsString::from(format!("{}.back", backup.to_string_lossy()));
@@ -172,6 +178,14 @@ impl Recorded<'_> {
             host.unlink(hidden, OsStr::new(&format!("{name}.back")))?;
         }
         Ok(())
+    }
+
+    /// Removes the name by which the new file was staged, where a crash left the rename of it half done.
+    pub(super) fn sweep_staged(&self, host: &dyn Host) -> io::Result<()> {
+        match (&self.hidden, &self.record.staged) {
+            (Some(hidden), Some(staged)) => host.unlink(hidden, OsStr::new(staged)),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn foreign(&self) -> Error {

@@ -21,6 +21,7 @@ pub mod fuzzing;
 pub mod mark;
 pub mod observer;
 mod scene;
+pub mod simulator;
 mod site;
 mod tally;
 #[cfg(target_arch = "x86_64")]
