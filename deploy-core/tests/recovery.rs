@@ -12,7 +12,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use common::wrapped::{Fault, Op, Wrapped};
 use deploy_core::command::Command;
 use deploy_core::{ErrorKind, Hooks, Job, Live, Outcome, Recovered, RecoveryScope, Reload, Verify, deploy, recover};
 use deploy_testkit::pki::Issued;
+use sha2::{Digest as _, Sha256};
 
 #[tokio::test]
 #[ignore = "run by the other tests, in a process of its own, to be killed"]
@@ -437,6 +438,38 @@ async fn r14_replaced_directory_is_left_alone() {
     fs::rename(&kept, &tls).unwrap();
     settled(world.recover(&new).await);
     assert!(world.holds(&old));
+}
+
+#[tokio::test]
+async fn r14_device_may_have_another_number_after_a_reboot_and_only_then() {
+    let (world, old, new) = died("swapped 1").await;
+    renumber_devices(&world.journals()[0]);
+    let recovered = only(world.recover(&new).await);
+    assert_eq!(recovered.error.unwrap().kind(), ErrorKind::Conflict);
+
+    let host = Arc::new(Wrapped::default());
+    *host.boot.lock().unwrap() = Some("another boot".to_owned());
+    let context = world.context.clone().with_host(host);
+    let recovered = settled(recover(&[world.job(&new)], RecoveryScope::FilesOnly, &context).await);
+    assert_eq!(recovered.live, Live::RolledBack);
+    assert!(world.holds(&old));
+    ends_with_new(&world, &new, "R14").await;
+}
+
+/// Writes a journal as if the file system had had another device number then.
+fn renumber_devices(journal: &Path) {
+    let text = fs::read_to_string(journal).unwrap();
+    let (start, json) = text.split_once(" BEGIN ").unwrap();
+    let mut begin: serde_json::Value = serde_json::from_str(json).unwrap();
+    for file in begin["files"].as_array_mut().unwrap() {
+        file["directory_id"][0] = 4711.into();
+    }
+    let (magic, first) = start.split_once('\n').unwrap();
+    let rest = format!("{} BEGIN {begin}", first.split_once(' ').unwrap().1);
+    // The chain of the first line: an empty one before it, and its own, each after its length.
+    let chained = [&0_u64.to_be_bytes()[..], &(rest.len() as u64).to_be_bytes(), rest.as_bytes()].concat();
+    let check: String = Sha256::digest(chained)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::write(journal, format!("{magic}\n{check} {rest}\n")).unwrap();
 }
 
 #[tokio::test]

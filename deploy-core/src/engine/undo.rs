@@ -45,7 +45,7 @@ pub(super) fn open<'a>(host: &dyn Host, begin: &'a Begin) -> Result<Vec<Recorded
                 directory
             }
         };
-        if (directory.status().device, directory.status().inode) != record.directory_id {
+        if !is_recorded(host, begin, record, &directory).map_err(|error| gone(record).with_source(error))? {
             return Err(gone(record));
         }
         let hidden = match record.changes {
@@ -68,6 +68,14 @@ fn gone(record: &FileRecord) -> Error {
         format!("the directory {} is not the one that was deployed to", record.directory.path().display()),
     )
     .with_next_step("if it was replaced on purpose, remove the journal; the files in it are left alone")
+}
+
+/// After a reboot the same file system can have another device number: btrfs, overlayfs and NFS take the next free one when
+/// they are mounted, and disks are not always found in the same order.
+fn is_recorded(host: &dyn Host, begin: &Begin, record: &FileRecord, directory: &Directory) -> io::Result<bool> {
+    let (device, inode) = record.directory_id;
+    let now = directory.status();
+    Ok(now.inode == inode && (now.device == device || host.boot_id()? != begin.boot))
 }
 
 impl Recorded<'_> {
