@@ -366,6 +366,19 @@ async fn r10_others_go_back_where_that_makes_a_pair() {
 }
 
 #[tokio::test]
+async fn r10_f35_missing_file_is_nobody_elses_and_goes_back() {
+    for at in ["swapped 1", "swapped 2"] {
+        let (world, old, new) = died(at).await;
+        fs::remove_file(world.key()).unwrap();
+        let recovered = settled(world.recover(&new).await);
+        assert_eq!(recovered.live, Live::RolledBack, "{at}");
+        assert!(world.holds(&old), "{at}");
+        assert_eq!(world.litter(), Vec::<PathBuf>::new(), "{at}");
+        ends_with_new(&world, &new, at).await;
+    }
+}
+
+#[tokio::test]
 async fn r11_lost_or_changed_backup_keeps_everything_and_says_so() {
     for lost in [true, false] {
         let (world, old, new) = died("swapped 1").await;

@@ -25,8 +25,10 @@ pub(super) struct Recorded<'a> {
 /// What stands at a recorded place now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Now {
-    /// Neither the old nor the new file: somebody else's, or nothing where both were something.
+    /// Neither the old nor the new file.
     Foreign,
+    /// Nothing, where both were something. Putting the old file back overwrites nobody's.
+    Missing,
     New,
     Old,
 }
@@ -94,7 +96,7 @@ impl Recorded<'_> {
             } else if record.new.is_none() {
                 Now::New
             } else {
-                Now::Foreign
+                Now::Missing
             });
         };
         match status.kind {
@@ -195,7 +197,7 @@ pub(super) fn restore_all(
     for file in files.iter().rev().filter(|file| file.record.changes) {
         let result = match file.now(host) {
             Ok(Now::Old) => continue,
-            Ok(Now::New) => file.restore(host),
+            Ok(Now::Missing | Now::New) => file.restore(host),
             Ok(Now::Foreign) => Err(file.foreign()),
             Err(error) => Err(file.failed("cannot be looked at").with_source(error)),
         };
