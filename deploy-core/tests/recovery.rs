@@ -337,6 +337,19 @@ async fn r8_r9_deployment_that_died_after_its_commit_is_done_whatever_somebody_c
 }
 
 #[tokio::test]
+async fn r5_half_done_rename_of_the_journal_or_of_a_staged_file_is_finished() {
+    let (world, _, new) = died("verify 1").await;
+    let journal = world.journals().remove(0);
+    fs::hard_link(world.key(), world.hidden().join("00000002.1.new")).unwrap();
+    fs::hard_link(journal, world.root.path().join("state/targets/front-00000002.set")).unwrap();
+    let recovered = settled(world.recover(&new).await);
+    assert_eq!(recovered.live, Live::Applied);
+    assert!(world.holds(&new));
+    assert_eq!(fs::metadata(world.key()).unwrap().nlink(), 1);
+    assert_eq!(world.journals(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
 async fn r10_f35_foreign_file_is_never_overwritten_and_the_rest_waits_for_a_person() {
     let (world, _, new) = died("swapped 2").await;
     fs::write(world.crt(), "somebody else's").unwrap();

@@ -258,8 +258,15 @@ impl Settling<'_> {
                 }
             }
         }
+        for file in files {
+            file.sweep_staged(self.context.host())
+                .map_err(|error| invalid(&file.record.real_path(), "has staging files that cannot be removed", error))?;
+        }
         let kept = keep_as_sets(self.context.host(), self.state, self.journal);
-        kept.map_err(|error| invalid(&self.state.journal.path().join(&self.journal.file), "cannot be moved to the sets", error))?;
+        // A rename that the crash left half done is finished: where both names are there, renaming does nothing.
+        kept.and_then(|()| self.context.host().unlink(&self.state.journal, &self.journal.file)).map_err(|error| {
+            invalid(&self.state.journal.path().join(&self.journal.file), "cannot be moved to the sets", error)
+        })?;
         for (member, verified) in self.begin.members.iter().zip(verified) {
             self.acknowledge(member, verified);
         }

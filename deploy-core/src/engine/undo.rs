@@ -177,6 +177,14 @@ impl Recorded<'_> {
         Ok(())
     }
 
+    /// Removes the name by which the new file was staged, where a crash left the rename of it half done.
+    pub(super) fn sweep_staged(&self, host: &dyn Host) -> io::Result<()> {
+        match (&self.hidden, &self.record.staged) {
+            (Some(hidden), Some(staged)) => host.unlink(hidden, OsStr::new(staged)),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn foreign(&self) -> Error {
         Error::new(
             ErrorKind::Conflict,
