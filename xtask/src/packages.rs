@@ -22,6 +22,16 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     ("util-linux", "unshare"),
 ];
 
+/// What the proof on real file systems starts.
+#[expect(dead_code, reason = "for `crash --disk`")]
+pub(crate) const FOR_DISK: &[Package] = &[
+    ("btrfs-progs", "mkfs.btrfs"),
+    ("e2fsprogs", "mkfs.ext4"),
+    ("mount", "mount"),
+    ("strace", "strace"),
+    ("xfsprogs", "mkfs.xfs"),
+];
+
 /// Installs what is missing. Who is not root gets the line that root has to type, as an error.
 pub(crate) fn ensure(packages: &[Package]) -> Outcome {
     let missing = missing(packages);

@@ -13,6 +13,7 @@
 )]
 
 mod form;
+pub mod log_disk;
 pub mod observer;
 mod site;
 mod tally;
