@@ -337,6 +337,19 @@ async fn r8_r9_deployment_that_died_after_its_commit_is_done_whatever_somebody_c
 }
 
 #[tokio::test]
+async fn r1_staged_name_beside_the_backups_of_its_set_is_swept_by_the_next_renewal() {
+    let world = CrashWorld::new();
+    let (old, new, newer) = (world.issue(), world.issue(), world.issue());
+    for issued in [&old, &new] {
+        assert_eq!(world.deploy(issued).await.outcome, Outcome::Changed);
+    }
+    fs::hard_link(world.key(), world.hidden().join("00000002.1.new")).unwrap();
+    let report = world.deploy(&newer).await;
+    assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
+    assert_eq!(world.litter(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
 async fn r5_half_done_rename_of_the_journal_or_of_a_staged_file_is_finished() {
     let (world, _, new) = died("verify 1").await;
     let journal = world.journals().remove(0);

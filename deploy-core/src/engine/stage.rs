@@ -127,14 +127,16 @@ fn sweep(host: &dyn Host, hidden: &Directory, state: &State, target: &str, kept:
     let failed = |error| failed("cannot be swept", hidden.path(), error);
     for name in host.list(hidden).map_err(failed)? {
         let text = name.to_string_lossy();
-        if kept.iter().any(|prefix| text.starts_with(prefix.as_str())) {
+        // A power cut can leave a staged name beside the backups of its own set.
+        let is_backup = text.ends_with(".old");
+        if is_backup && kept.iter().any(|prefix| text.starts_with(prefix.as_str())) {
             continue;
         }
         let is_set = text.split_once('.').is_some_and(|(id, _)| {
             let set = format!("{target}-{id}.set");
             matches!(host.status(&state.targets, OsStr::new(&set)), Ok(Some(_)) | Err(_))
         });
-        if !is_set {
+        if !(is_backup && is_set) {
             host.unlink(hidden, &name).map_err(failed)?;
         }
     }
