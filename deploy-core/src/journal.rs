@@ -273,7 +273,8 @@ fn parse(name: &OsStr, bytes: &[u8]) -> Result<Journal, &'static str> {
         torn: false,
     };
     let Some(body) = bytes.strip_prefix(MAGIC.as_bytes()) else {
-        let torn = MAGIC.as_bytes().starts_with(bytes) || bytes.iter().all(|&byte| byte == 0);
+        // Before it is synced, a file can have the length of a journal and show what its blocks held before.
+        let torn = MAGIC.as_bytes().starts_with(bytes) || !bytes.starts_with(&MAGIC.as_bytes()[..3]);
         return if torn { Ok(journal) } else { Err("is a journal of a version that this program does not know") };
     };
     journal.torn = !body.ends_with(b"\n");

@@ -12,7 +12,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use common::wrapped::{Fault, Op, Wrapped};
 use deploy_core::command::Command;
 use deploy_core::{ErrorKind, Hooks, Job, Live, Outcome, Recovered, RecoveryScope, Reload, Verify, deploy, recover};
 use deploy_testkit::pki::Issued;
+use sha2::{Digest as _, Sha256};
 
 #[tokio::test]
 #[ignore = "run by the other tests, in a process of its own, to be killed"]
@@ -336,6 +337,32 @@ async fn r8_r9_deployment_that_died_after_its_commit_is_done_whatever_somebody_c
 }
 
 #[tokio::test]
+async fn r1_staged_name_beside_the_backups_of_its_set_is_swept_by_the_next_renewal() {
+    let world = CrashWorld::new();
+    let (old, new, newer) = (world.issue(), world.issue(), world.issue());
+    for issued in [&old, &new] {
+        assert_eq!(world.deploy(issued).await.outcome, Outcome::Changed);
+    }
+    fs::hard_link(world.key(), world.hidden().join("00000002.1.new")).unwrap();
+    let report = world.deploy(&newer).await;
+    assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
+    assert_eq!(world.litter(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn r5_half_done_rename_of_the_journal_or_of_a_staged_file_is_finished() {
+    let (world, _, new) = died("verify 1").await;
+    let journal = world.journals().remove(0);
+    fs::hard_link(world.key(), world.hidden().join("00000002.1.new")).unwrap();
+    fs::hard_link(journal, world.root.path().join("state/targets/front-00000002.set")).unwrap();
+    let recovered = settled(world.recover(&new).await);
+    assert_eq!(recovered.live, Live::Applied);
+    assert!(world.holds(&new));
+    assert_eq!(fs::metadata(world.key()).unwrap().nlink(), 1);
+    assert_eq!(world.journals(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
 async fn r10_f35_foreign_file_is_never_overwritten_and_the_rest_waits_for_a_person() {
     let (world, _, new) = died("swapped 2").await;
     fs::write(world.crt(), "somebody else's").unwrap();
@@ -361,6 +388,19 @@ async fn r10_others_go_back_where_that_makes_a_pair() {
     assert_eq!(fs::read_to_string(world.crt()).unwrap(), text);
     assert_eq!(fs::read(world.key()).unwrap(), certificate(&old).key_pem().expose());
     assert_eq!(world.served(), Some(old.fingerprint.clone()));
+}
+
+#[tokio::test]
+async fn r10_f35_missing_file_is_nobody_elses_and_goes_back() {
+    for at in ["swapped 1", "swapped 2"] {
+        let (world, old, new) = died(at).await;
+        fs::remove_file(world.key()).unwrap();
+        let recovered = settled(world.recover(&new).await);
+        assert_eq!(recovered.live, Live::RolledBack, "{at}");
+        assert!(world.holds(&old), "{at}");
+        assert_eq!(world.litter(), Vec::<PathBuf>::new(), "{at}");
+        ends_with_new(&world, &new, at).await;
+    }
 }
 
 #[tokio::test]
@@ -436,6 +476,38 @@ async fn r14_replaced_directory_is_left_alone() {
     fs::rename(&kept, &tls).unwrap();
     settled(world.recover(&new).await);
     assert!(world.holds(&old));
+}
+
+#[tokio::test]
+async fn r14_device_may_have_another_number_after_a_reboot_and_only_then() {
+    let (world, old, new) = died("swapped 1").await;
+    renumber_devices(&world.journals()[0]);
+    let recovered = only(world.recover(&new).await);
+    assert_eq!(recovered.error.unwrap().kind(), ErrorKind::Conflict);
+
+    let host = Arc::new(Wrapped::default());
+    *host.boot.lock().unwrap() = Some("another boot".to_owned());
+    let context = world.context.clone().with_host(host);
+    let recovered = settled(recover(&[world.job(&new)], RecoveryScope::FilesOnly, &context).await);
+    assert_eq!(recovered.live, Live::RolledBack);
+    assert!(world.holds(&old));
+    ends_with_new(&world, &new, "R14").await;
+}
+
+/// Writes a journal as if the file system had had another device number then.
+fn renumber_devices(journal: &Path) {
+    let text = fs::read_to_string(journal).unwrap();
+    let (start, json) = text.split_once(" BEGIN ").unwrap();
+    let mut begin: serde_json::Value = serde_json::from_str(json).unwrap();
+    for file in begin["files"].as_array_mut().unwrap() {
+        file["directory_id"][0] = 4711.into();
+    }
+    let (magic, first) = start.split_once('\n').unwrap();
+    let rest = format!("{} BEGIN {begin}", first.split_once(' ').unwrap().1);
+    // The chain of the first line: an empty one before it, and its own, each after its length.
+    let chained = [&0_u64.to_be_bytes()[..], &(rest.len() as u64).to_be_bytes(), rest.as_bytes()].concat();
+    let check: String = Sha256::digest(chained)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::write(journal, format!("{magic}\n{check} {rest}\n")).unwrap();
 }
 
 #[tokio::test]

@@ -321,7 +321,7 @@ impl Settling<'_> {
             .record_rollback(host, &self.state.journal, "recovery, with somebody else's change")
             .map_err(|error| invalid(self.state.journal.path(), "cannot be written", error))?;
         let kept: Vec<String> = foreign.iter().map(|file| file.record.path.path().display().to_string()).collect();
-        for file in changing().filter(|file| matches!(file.now(host), Ok(Now::New))) {
+        for file in changing().filter(|file| matches!(file.now(host), Ok(Now::Missing | Now::New))) {
             file.restore(host)?;
         }
         self.owe_old(
@@ -338,10 +338,10 @@ impl Settling<'_> {
         if file.record.role == Role::Opaque {
             return Ok(None);
         }
-        let is_new = file.record.changes && file.now(host).map_err(failed)? == Now::New;
+        let goes_back = file.record.changes && matches!(file.now(host).map_err(failed)?, Now::Missing | Now::New);
         let read = match (&file.hidden, &file.record.backup) {
-            (Some(hidden), Some(backup)) if is_new => host.read(hidden, std::ffi::OsStr::new(backup), SIZE_LIMIT),
-            _ if is_new => Ok(None),
+            (Some(hidden), Some(backup)) if goes_back => host.read(hidden, std::ffi::OsStr::new(backup), SIZE_LIMIT),
+            _ if goes_back => Ok(None),
             _ => host.read(&file.directory, &file.record.name.0, SIZE_LIMIT),
         };
         read.map(|read| read.map(|(bytes, _)| bytes)).map_err(failed)

@@ -25,8 +25,10 @@ pub(super) struct Recorded<'a> {
 /// What stands at a recorded place now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Now {
-    /// Neither the old nor the new file: somebody else's, or nothing where both were something.
+    /// Neither the old nor the new file.
     Foreign,
+    /// Nothing, where both were something. Putting the old file back overwrites nobody's.
+    Missing,
     New,
     Old,
 }
@@ -45,7 +47,7 @@ pub(super) fn open<'a>(host: &dyn Host, begin: &'a Begin) -> Result<Vec<Recorded
                 directory
             }
         };
-        if (directory.status().device, directory.status().inode) != record.directory_id {
+        if !is_recorded(host, begin, record, &directory).map_err(|error| gone(record).with_source(error))? {
             return Err(gone(record));
         }
         let hidden = match record.changes {
@@ -75,6 +77,14 @@ fn gone(record: &FileRecord) -> Error {
     .with_next_step("if it was replaced on purpose, remove the journal; the files in it are left alone")
 }
 
+/// After a reboot the same file system can have another device number: btrfs, overlayfs and NFS take the next free one when
+/// they are mounted, and disks are not always found in the same order.
+fn is_recorded(host: &dyn Host, begin: &Begin, record: &FileRecord, directory: &Directory) -> io::Result<bool> {
+    let (device, inode) = record.directory_id;
+    let now = directory.status();
+    Ok(now.inode == inode && (now.device == device || host.boot_id()? != begin.boot))
+}
+
 impl Recorded<'_> {
     fn live(&self) -> (&Directory, &OsStr) {
         (&self.directory, &self.record.name.0)
@@ -91,7 +101,7 @@ impl Recorded<'_> {
             } else if record.new.is_none() {
                 Now::New
             } else {
-                Now::Foreign
+                Now::Missing
             });
         };
         match status.kind {
@@ -208,7 +218,7 @@ pub(super) fn restore_all(
     for file in files.iter().rev().filter(|file| file.record.changes) {
         let result = match file.now(host) {
             Ok(Now::Old) => continue,
-            Ok(Now::New) => file.restore(host),
+            Ok(Now::Missing | Now::New) => file.restore(host),
             Ok(Now::Foreign) => Err(file.foreign()),
             Err(error) => Err(file.failed("cannot be looked at").with_source(error)),
         };

@@ -18,6 +18,7 @@ pub mod crowd;
 pub mod footprint;
 mod form;
 pub mod fuzzing;
+pub mod log_disk;
 pub mod mark;
 pub mod observer;
 mod scene;

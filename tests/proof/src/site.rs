@@ -30,6 +30,7 @@ pub struct Site {
     pub program: Program,
     address: SocketAddr,
     server: Child,
+    home: PathBuf,
     directory: TempDir,
 }
 
@@ -41,14 +42,28 @@ impl Site {
     /// When it can't be set up.
     #[must_use]
     pub fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("certdeploy-proof-").tempdir().expect("a directory");
-        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("our own directory");
-        for name in ["source", "tls"] {
-            std::fs::create_dir(directory.path().join(name)).expect("a new directory");
+        let directory = new_directory();
+        let home = directory.path().to_owned();
+        Self::in_directory(directory, home)
+    }
+
+    /// As [`Site::new`], with the three files and the state directory in another place, which has to be there.
+    ///
+    /// # Panics
+    ///
+    /// When it can't be set up.
+    #[must_use]
+    pub fn with_files_in(home: &Path) -> Self {
+        Self::in_directory(new_directory(), home.to_owned())
+    }
+
+    fn in_directory(directory: TempDir, home: PathBuf) -> Self {
+        for path in [directory.path().join("source"), home.join("tls")] {
+            std::fs::create_dir(path).expect("a new directory");
         }
-        let (server, address) = start_server(directory.path(), "127.0.0.1:0");
-        let program = Program::new(directory.path().join("certdeploy.toml"), directory.path().join("state"));
-        let site = Self { program, address, server, directory };
+        let (server, address) = start_server(directory.path(), &home, "127.0.0.1:0");
+        let program = Program::new(directory.path().join("certdeploy.toml"), home.join("state"));
+        let site = Self { program, address, server, home, directory };
         site.configure("");
         site
     }
@@ -81,7 +96,7 @@ impl Site {
     /// The directory of the three files.
     #[must_use]
     pub fn tls(&self) -> PathBuf {
-        self.path("tls")
+        self.home.join("tls")
     }
 
     /// The three files.
@@ -108,7 +123,9 @@ impl Site {
     /// Writes the configuration: one target of three files, syncs one by one, no checker; `more` are lines of the target.
     /// A line for `validate`, `reload` or `verify_timeout` in `more` takes the place of the usual one.
     pub fn configure(&self, more: &str) {
-        let path = |name: &str| quoted(self.path(name).to_str().expect("UTF-8"));
+        let text = |path: PathBuf| quoted(path.to_str().expect("UTF-8"));
+        let path = |name: &str| text(self.path(name));
+        let [chain, fullchain, key] = self.files().map(text);
         let usual = [
             ("validate", array::<&str>(&[])),
             ("reload", format!("{{ signal = \"HUP\", pid_file = {} }}", path("pid"))),
@@ -123,13 +140,10 @@ impl Site {
             "[agent]\nsync_width = 1\n\n\
              [[certificate]]\nname = \"www\"\nfullchain = {}\nkey = {}\n\n\
              [[target]]\nname = \"front\"\nkind = \"nginx\"\ncertificate = \"www\"\n\
-             trusted_chain = {}\nfullchain = {}\nkey = {}\n\
+             trusted_chain = {chain}\nfullchain = {fullchain}\nkey = {key}\n\
              verify = [{{ connect = \"{}\", server_name = \"{NAME}\" }}]\n{usual}{more}\n",
             path("source/fullchain.pem"),
             path("source/privkey.pem"),
-            path("tls/www.chain.crt"),
-            path("tls/www.crt"),
-            path("tls/www.key"),
             self.address,
         );
         std::fs::write(&self.program.config, text).expect("the configuration is written");
@@ -188,7 +202,7 @@ impl Site {
     /// When it does not start.
     pub fn restart_server(&mut self) {
         self.stop_server();
-        (self.server, self.address) = start_server(self.root(), &self.address.to_string());
+        (self.server, self.address) = start_server(self.root(), &self.home, &self.address.to_string());
     }
 
     fn stop_server(&mut self) {
@@ -236,8 +250,14 @@ impl Drop for Site {
     }
 }
 
-fn start_server(root: &Path, listen: &str) -> (Child, SocketAddr) {
-    serve(&root.join("tls/www.crt"), &root.join("tls/www.key"), &root.join("pid"), listen)
+fn new_directory() -> TempDir {
+    let directory = tempfile::Builder::new().prefix("certdeploy-proof-").tempdir().expect("a directory");
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("our own directory");
+    directory
+}
+
+fn start_server(root: &Path, home: &Path, listen: &str) -> (Child, SocketAddr) {
+    serve(&home.join("tls/www.crt"), &home.join("tls/www.key"), &root.join("pid"), listen)
 }
 
 /// A server of these files, for which it waits.
