@@ -12,11 +12,13 @@
     reason = "test code: a fixture that can't be set up ends the test, and fixtures write files and start processes"
 )]
 
+pub mod canary;
 mod form;
 pub mod observer;
 mod site;
 mod tally;
 
+pub use canary::Canary;
 pub use form::Form;
 pub use site::{NAME, Site};
 pub use tally::Tally;
