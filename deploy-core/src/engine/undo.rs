@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::path::Path;
 
 use crate::context::Context;
 use crate::digest::{hex, sha256};
@@ -9,7 +10,8 @@ use crate::error::{Error, ErrorKind};
 use crate::host::{Directory, FileKind, Host, Metadata, Status, SyncPoint};
 use crate::journal::{Begin, Facts, FileRecord};
 use crate::secret::SecretBytes;
-use crate::vault::HIDDEN;
+use crate::state::invalid;
+use crate::vault::{self, HIDDEN};
 
 const SIZE_LIMIT: u64 = 64 << 20;
 
@@ -33,6 +35,7 @@ pub(super) enum Now {
 
 /// Opens the directories of all recorded files; they must be the ones that were recorded (R14).
 pub(super) fn open<'a>(host: &dyn Host, begin: &'a Begin) -> Result<Vec<Recorded<'a>>, Error> {
+    let us = host.identity().map_err(|error| invalid(Path::new("/proc"), "cannot be asked who we are", error))?;
     let mut opened: Vec<(&OsStr, Directory)> = Vec::new();
     let mut files = Vec::with_capacity(begin.files.len());
     for record in &begin.files {
@@ -49,17 +52,15 @@ pub(super) fn open<'a>(host: &dyn Host, begin: &'a Begin) -> Result<Vec<Recorded
             return Err(gone(record));
         }
         let hidden = match record.changes {
-            true => Some(open_hidden(host, &directory, record).map_err(|error| gone(record).with_source(error))?),
+            true => {
+                let hidden = vault::open(host, &us, &directory, &record.hidden);
+                Some(hidden.map_err(|error| gone(record).with_source(error))?.ok_or_else(|| gone(record))?)
+            }
             false => None,
         };
         files.push(Recorded { record, directory, hidden });
     }
     Ok(files)
-}
-
-fn open_hidden(host: &dyn Host, directory: &Directory, record: &FileRecord) -> io::Result<Directory> {
-    let hidden = host.open_child(directory, OsStr::new(HIDDEN))?;
-    host.open_child(&hidden, OsStr::new(&record.hidden))
 }
 
 fn gone(record: &FileRecord) -> Error {

@@ -245,7 +245,7 @@ fn private_text(issued: &Issued, length: usize) -> String {
     let start = issued.key_der.windows(length).position(|window| window == secret).expect("a part of it");
     let (first, end) = ((start * 4).div_ceil(3), (start + length) * 4 / 3);
     let body: Vec<char> = issued.key_pem.lines().filter(|line| !line.starts_with('-')).flat_map(str::chars).collect();
-    let line_break = |at: usize| if at > first && at % 64 == 0 { "\n" } else { "" };
+    let line_break = |at: usize| if at > first && at.is_multiple_of(64) { "\n" } else { "" };
     (first..end).map(|at| format!("{}{}", line_break(at), body[at])).collect()
 }
 
