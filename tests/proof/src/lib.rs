@@ -15,10 +15,13 @@
 pub mod canary;
 mod form;
 pub mod observer;
+mod remote;
 mod site;
 mod tally;
+pub mod watch;
 
 pub use canary::Canary;
 pub use form::Form;
+pub use remote::{Remote, RemoteSettings};
 pub use site::{NAME, Site};
 pub use tally::Tally;
