@@ -47,7 +47,7 @@ fn without_words(text: &str) -> String {
     for line in text.split('\n') {
         let word = line.trim();
         // The last line of a block is a short one.
-        let rest_of_block = inside && !word.is_empty() && word.chars().all(is_base64);
+        let rest_of_block = inside && !word.is_empty() && word.chars().all(is_encoded);
         inside = rest_of_block || is_key(word);
         lines.push(if inside { WITHHELD.to_owned() } else { words(line) });
     }
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(withhold(&format!("before\n{block}after\n")), format!("before\n{WITHHELD}\nafter\n"));
         assert_eq!(withhold(&format!("{LINES}\nAbC=\nand more")), format!("{WITHHELD}\nand more"));
         let hexadecimal = "30:81:87:02:01:00:30:13:06:07:2a:86:48:ce:3d";
-        assert_eq!(withhold(&format!("priv:\n    {hexadecimal}:")), format!("priv:\n{WITHHELD}"));
+        assert_eq!(withhold(&format!("priv:\n    {hexadecimal}:\n    0f:3c")), format!("priv:\n{WITHHELD}"));
         assert_eq!(withhold(&hexadecimal.replace(':', "")), hexadecimal.replace(':', ""), "too short for a key");
         assert_eq!(withhold(&format!("key={},", hexadecimal.replace(':', "").repeat(2))), format!("{WITHHELD},"));
     }
