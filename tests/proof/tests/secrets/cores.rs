@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use deploy_e2e::system::processes_with;
+use deploy_e2e::system::{command_line, processes_with};
 use deploy_e2e::{array, until};
 use deploy_proof::{Canary, Site};
 use rustix::process::Signal;
@@ -35,7 +35,7 @@ fn s1_a_crash_leaves_no_core_file() {
     let mut other = Command::new("tail");
     other.args(["-f", "/dev/null"]);
     let mut other = start(&other, &directory);
-    until("the other program runs", || processes_with("tail -f /dev/null").contains(&other.id()));
+    until("the other program runs", || command_line(other.id()).starts_with("tail"));
     signal(other.id(), Signal::QUIT);
     other.wait().unwrap();
     assert_eq!(!names(&directory).is_empty(), here, "another program leaves a core file here, or the test shows nothing");

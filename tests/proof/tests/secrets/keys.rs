@@ -168,7 +168,8 @@ fn wrong_configurations(search: &mut Search, new: &Issued) {
 
 #[test]
 fn s1_no_failing_command_shows_a_key_even_if_the_command_prints_it() {
-    for &kind in kinds() {
+    // What a command prints of an RSA key has many more lines.
+    for &kind in Form::asked().pick(&[KeyKind::EcP256, KeyKind::Rsa2048][..], kinds()) {
         let (mut search, _) = search("secrets/failures", kind);
         let key = search.site.tls().join("www.key");
         for (number, form) in FORMS.iter().enumerate() {
