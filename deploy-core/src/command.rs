@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::context::Cancellation;
-use crate::secret::SecretBytes;
+use crate::secret::{SecretBytes, withhold};
 
 /// The search path that commands get.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -90,7 +91,7 @@ impl<'a> Limits<'a> {
 }
 
 /// What came out of a command that ran to its end.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CommandOutput {
     /// Exit status, if it exited by itself.
@@ -112,12 +113,13 @@ impl CommandOutput {
         self.code == Some(0)
     }
 
-    /// What an operator wants to read: the last lines of standard error, or of standard output if that is empty.
+    /// What an operator wants to read: the last lines of standard error, or of standard output if that is empty,
+    /// without what may be a private key ([`withhold`]).
     #[must_use]
     pub fn message(&self) -> String {
         const LINES: usize = 12;
         let bytes = if self.stderr.trim_ascii().is_empty() { &self.stdout } else { &self.stderr };
-        let text = String::from_utf8_lossy(bytes);
+        let text = withhold(&String::from_utf8_lossy(bytes));
         let lines: Vec<&str> = text.trim().lines().collect();
         lines[lines.len().saturating_sub(LINES)..].join("\n")
     }
@@ -139,6 +141,21 @@ impl CommandOutput {
             (None, Some(signal)) => format!("signal {signal}"),
             (None, None) => "unknown status".to_owned(),
         }
+    }
+}
+
+/// Without what was printed, which may be a secret.
+impl fmt::Debug for CommandOutput {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let length = |bytes: &[u8]| format!("[{} bytes]", bytes.len());
+        formatter
+            .debug_struct("CommandOutput")
+            .field("code", &self.code)
+            .field("signal", &self.signal)
+            .field("stdout", &length(&self.stdout))
+            .field("stderr", &length(&self.stderr))
+            .field("truncated", &self.truncated)
+            .finish()
     }
 }
 

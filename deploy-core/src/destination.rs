@@ -49,6 +49,11 @@ impl Resolver {
             match &place.status {
                 Some(status) if status.kind == FileKind::Symlink => match links {
                     LinkPolicy::Replace => return Ok(place),
+                    LinkPolicy::Follow if place.unsafe_parent.is_some() || !is_trusted(us, status) => {
+                        return Err(refused(&path, &format!("is a {FOREIGN_LINK}")).with_next_step(
+                            "name the file behind it in the configuration, remove the link, or set links = \"replace\"",
+                        ));
+                    }
                     LinkPolicy::Refuse => {
                         return Err(refused(&path, "is a symbolic link, and the plan refuses links")
                             .with_next_step("name the file behind it, or set links = \"follow\""));
@@ -106,6 +111,7 @@ impl Resolver {
             let (problem, step) = match error.kind() {
                 io::ErrorKind::NotFound => ("does not exist", "create it with the owner and mode that the server needs"),
                 io::ErrorKind::NotADirectory => ("is not a directory", "correct the path"),
+                io::ErrorKind::InvalidInput => ("cannot be trusted", "name the real directory in the configuration"),
                 io::ErrorKind::PermissionDenied => ("cannot be entered", "run as a user that may, or change its mode"),
                 _ => ("cannot be opened", "see the cause"),
             };
@@ -113,16 +119,37 @@ impl Resolver {
                 .with_source(error)
                 .with_next_step(step)
         };
-        let (real, unsafe_parent) = walk(host, us, parent).map_err(missing)?;
-        let directory = host.open_directory(&real).map_err(missing)?;
+        let Walk { real, safe, open_to: unsafe_parent } = walk(host, us, parent).map_err(missing)?;
+        let directory = open(host, &real, &safe).map_err(missing)?;
         self.known.push((parent.to_owned(), directory.clone(), unsafe_parent.clone()));
         Ok((directory, unsafe_parent))
     }
 }
 
-/// The real path of a directory, and who else could change what it leads to.
-fn walk(host: &dyn Host, us: &Identity, path: &Path) -> io::Result<(PathBuf, Option<String>)> {
+/// A link like this could lead root to any file that its maker wants to see replaced.
+const FOREIGN_LINK: &str = "symbolic link that another user could have made, and such links are not followed";
+
+/// The way to a directory.
+struct Walk {
+    /// Its real path.
+    real: PathBuf,
+    /// The part of it that nobody else can change.
+    safe: PathBuf,
+    /// Who else could change what it leads to.
+    open_to: Option<String>,
+}
+
+/// Opens a directory by its real path. Where others can change it, a link may have taken the place of a directory since it
+/// was looked at, so that it is opened step by step and no link is followed.
+fn open(host: &dyn Host, real: &Path, safe: &Path) -> io::Result<Directory> {
+    let rest = real.strip_prefix(safe).unwrap_or(Path::new(""));
+    rest.iter().try_fold(host.open_directory(safe)?, |directory, name| host.open_child(&directory, name))
+}
+
+/// Finds the real path of a directory, and who else could change what it leads to.
+fn walk(host: &dyn Host, us: &Identity, path: &Path) -> io::Result<Walk> {
     let mut real = PathBuf::from("/");
+    let mut safe = PathBuf::from("/");
     let mut rest: VecDeque<OsString> = names(path);
     let mut links = 0;
     let mut open_to = None;
@@ -135,6 +162,9 @@ fn walk(host: &dyn Host, us: &Identity, path: &Path) -> io::Result<(PathBuf, Opt
         let status = host.path_status(&next)?.ok_or(io::ErrorKind::NotFound)?;
         match status.kind {
             FileKind::Symlink => {
+                if open_to.is_some() || !is_trusted(us, &status) {
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is a {FOREIGN_LINK}", next.display())));
+                }
                 links += 1;
                 if links > MAXIMUM_LINKS {
                     return Err(io::Error::other("too many symbolic links"));
@@ -152,11 +182,25 @@ fn walk(host: &dyn Host, us: &Identity, path: &Path) -> io::Result<(PathBuf, Opt
                 let last = rest.is_empty();
                 real = next;
                 open_to = open_to.or_else(|| others(us, &status, last).map(|who| format!("{} {who}", real.display())));
+                if open_to.is_none() {
+                    safe.clone_from(&real);
+                }
             }
             _ => return Err(io::ErrorKind::NotADirectory.into()),
         }
     }
-    Ok((real, open_to))
+    if open_to.is_none() {
+        safe.clone_from(&real);
+    } else if !real.starts_with(&safe) {
+        // It was left through `..` again.
+        safe = PathBuf::from("/");
+    }
+    Ok(Walk { real, safe, open_to })
+}
+
+/// Whether a link was made by somebody who may do anything here.
+fn is_trusted(us: &Identity, link: &Status) -> bool {
+    link.uid == 0 || link.uid == us.uid
 }
 
 /// Who else could put something of their own into a directory; the sticky bit protects what lies in an ancestor.

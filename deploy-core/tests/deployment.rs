@@ -242,6 +242,20 @@ async fn f34_drift_of_mode_is_repaired_without_a_reload() {
 }
 
 #[tokio::test]
+async fn s2_a_key_that_was_open_to_every_user_is_closed_and_a_certificate_is_not() {
+    let world = World::new();
+    let issued = world.issue();
+    world.deploy(&issued).await;
+    let mode = |path: std::path::PathBuf| fs::metadata(path).unwrap().mode() & 0o7777;
+    for issued in [issued, world.issue()] {
+        fs::set_permissions(world.key(), fs::Permissions::from_mode(0o644)).unwrap();
+        let report = world.deploy(&issued).await;
+        assert!(report.warnings.iter().any(|warning| warning.contains("was open to every user")), "{report:?}");
+        assert_eq!((mode(world.crt()), mode(world.key())), (0o644, 0o640));
+    }
+}
+
+#[tokio::test]
 async fn f30_symlink_stays_and_the_file_behind_it_changes() {
     let world = World::new();
     let real = world.root.path().join("real");

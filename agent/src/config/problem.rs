@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use deploy_core::SettingError;
+use deploy_core::secret::withhold;
 use thiserror::Error;
 
 use crate::nearest;
@@ -52,9 +53,10 @@ impl fmt::Display for Problem {
             write!(formatter, ":{line}:{column}")?;
         }
         if let Some(subject) = &self.subject {
-            write!(formatter, ": {subject}")?;
+            write!(formatter, ": {}", withhold(subject))?;
         }
-        write!(formatter, ": {}", self.message)
+        // Errors quote values, and somebody may have pasted a key where its path belongs.
+        write!(formatter, ": {}", withhold(&self.message))
     }
 }
 
@@ -98,6 +100,15 @@ mod tests {
         assert_eq!(explain(&error, &["certificate"]), "unknown field `cert`; did you mean `certificate`?");
         let error = SettingError::new("x", "unknown field `x`, there are no fields");
         assert_eq!(explain(&error, &[]), "unknown field `x`; there are none");
+    }
+
+    #[test]
+    fn s1_a_key_that_was_pasted_into_a_setting_is_not_shown() {
+        let key = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgevZzL1gdAFr88hb2";
+        let message = format!("`-----BEGIN PRIVATE KEY-----\\n{key}` is not an absolute path");
+        let problem = Problem { file: "/c.toml".into(), position: None, subject: Some(format!("target `{key}`")), message };
+        assert!(!problem.to_string().contains("evZzL1gdAFr88hb2"), "{problem}");
+        assert!(problem.to_string().starts_with("/c.toml: target"));
     }
 
     #[test]

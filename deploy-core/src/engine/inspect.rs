@@ -40,7 +40,7 @@ fn is_as_wanted(host: &dyn Host, file: &PlanFile) -> bool {
     match (&file.content, read) {
         (Content::Absent, Ok(None)) => true,
         (Content::Bytes(wanted), Ok(Some((bytes, status)))) => {
-            let mode = file.mode.is_none_or(|mode| mode.bits() == status.mode);
+            let mode = file.mode.map_or(status.mode & 0o777 & !kept_mode(file.role) == 0, |mode| mode.bits() == status.mode);
             mode && same_owner(host, file, status.uid, status.gid) && *wanted == bytes
         }
         _ => false,
@@ -88,6 +88,7 @@ pub(super) fn inspect(member: &mut Member, context: &Context, us: &Identity, pla
         files.push(inspect_file(member, context.host(), us, file, place, defaults)?);
     }
     member.files = files;
+    exposed_keys(member, context);
     member.old_leaf = live_leaf(member);
     guard(member, context)?;
     member.state = state(member, context);
@@ -138,7 +139,11 @@ fn inspect_file(
             Some(Wanted { bytes: bytes.clone(), sha256: hex(&sha256(bytes.expose())), metadata })
         }
     };
-    let action = action(before.as_ref(), wanted.as_ref());
+    let action = match action(before.as_ref(), wanted.as_ref()) {
+        // Between a look and the change another file could take its place, and be given away.
+        FileAction::Repair if place.unsafe_parent.is_some() => FileAction::Replace,
+        action => action,
+    };
     if let Some(wanted) = wanted.as_ref().filter(|_| action != FileAction::Keep) {
         may_own(&file.path, us, &wanted.metadata)?;
     }
@@ -160,8 +165,11 @@ fn read_before(host: &dyn Host, place: &Place) -> Result<Option<Before>, Error> 
             .with_source(error)
             .with_next_step(step)
     };
-    let Some((bytes, status)) = host.read(&place.directory, &place.name, SIZE_LIMIT).map_err(failed)? else {
-        return Ok(None);
+    let read = host.read(&place.directory, &place.name, SIZE_LIMIT).map_err(failed)?;
+    let Some((bytes, status)) = read.filter(|(_, status)| place.status.as_ref().is_some_and(|seen| seen.same_file(status)))
+    else {
+        return Err(Error::new(ErrorKind::Conflict, format!("somebody else changed {} while it was looked at", path.display()))
+            .with_next_step("find out who writes that file; then run again"));
     };
     let attributes = match host.facilities().attributes {
         true => host.attributes(&place.directory, &place.name).map_err(failed)?,
@@ -177,7 +185,7 @@ fn metadata(member: &Member, file: &PlanFile, before: Option<&Before>, us: &Iden
     let metadata = match before {
         Some(before) => {
             let status = &before.status;
-            Metadata::new(own.uid.unwrap_or(status.uid), own.gid.unwrap_or(status.gid), mode(status.mode & 0o777))
+            Metadata::new(own.uid.unwrap_or(status.uid), own.gid.unwrap_or(status.gid), mode(status.mode & kept_mode(file.role)))
                 .with_attributes(before.attributes.clone())
         }
         None => Metadata::new(
@@ -190,6 +198,15 @@ fn metadata(member: &Member, file: &PlanFile, before: Option<&Before>, us: &Iden
         Some(attributes) => metadata.with_attributes(attributes.clone()),
         None => metadata,
     }
+}
+
+/// The bits of a mode that a new file inherits from the old one. A key is never open to every user.
+fn kept_mode(role: Role) -> u32 {
+    if is_key(role) { 0o770 } else { 0o777 }
+}
+
+fn is_key(role: Role) -> bool {
+    matches!(role, Role::Combined | Role::Key)
 }
 
 fn action(before: Option<&Before>, wanted: Option<&Wanted>) -> FileAction {
@@ -239,6 +256,18 @@ fn unsafe_parents(member: &mut Member, context: &Context, places: &[Place]) -> R
     }
     member.warn(context, format!("{}: {who}", path.display()));
     Ok(())
+}
+
+fn exposed_keys(member: &mut Member, context: &Context) {
+    let closed = |file: &&File| {
+        let mode = |before: &Before| before.status.mode & 0o007;
+        let wanted = file.wanted.as_ref().is_some_and(|wanted| wanted.metadata.mode & 0o007 == 0);
+        is_key(file.role) && wanted && file.before.as_ref().is_some_and(|before| mode(before) != 0)
+    };
+    let paths: Vec<String> = member.files.iter().filter(closed).map(|file| file.path.display().to_string()).collect();
+    for path in paths {
+        member.warn(context, format!("{path} was open to every user, as no key may be; it is closed to them"));
+    }
 }
 
 fn live_leaf(member: &Member) -> Option<String> {

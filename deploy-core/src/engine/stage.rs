@@ -128,7 +128,7 @@ fn back_up(
     let name = backup_name(id, index);
     let (directory, live) = file.live();
     let refused = match host.link((directory, live), (hidden, OsStr::new(&name))) {
-        Ok(()) => return Ok(Some(Backup::Link)),
+        Ok(()) => return linked(host, file, hidden, &name).map(Some),
         Err(error) => error,
     };
     let copy = matches!(
@@ -147,6 +147,19 @@ fn back_up(
         .map_err(|error| failed("cannot be backed up", &file.path, error))?;
     round.push(copy.sync_point(hidden, name));
     Ok(Some(Backup::Copy))
+}
+
+/// The second name is one of the file that was looked at, or goes again: another may have taken its place.
+fn linked(host: &dyn Host, file: &File, hidden: &Directory, name: &str) -> Result<Backup, Error> {
+    let name = OsStr::new(name);
+    let now = host.status(hidden, name).map_err(|error| failed("cannot be backed up", &file.path, error))?;
+    let seen = file.before.as_ref().map(|before| &before.status).or(file.place.status.as_ref());
+    if now.zip(seen).is_some_and(|(now, seen)| now.same_file(seen)) {
+        return Ok(Backup::Link);
+    }
+    host.unlink(hidden, name).map_err(|error| failed("cannot be backed up", &file.path, error))?;
+    Err(Error::new(ErrorKind::Conflict, format!("somebody else changed {} while this run was preparing", file.path.display()))
+        .with_next_step("find out who writes that file; then run again"))
 }
 
 /// Owner and mode where the bytes are right: changed in place, each file by itself.

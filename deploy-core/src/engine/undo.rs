@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::path::Path;
 
 use crate::context::Context;
 use crate::digest::{hex, sha256};
@@ -9,7 +10,8 @@ use crate::error::{Error, ErrorKind};
 use crate::host::{Directory, FileKind, Host, Metadata, Status, SyncPoint};
 use crate::journal::{Begin, Facts, FileRecord};
 use crate::secret::SecretBytes;
-use crate::vault::HIDDEN;
+use crate::state::invalid;
+use crate::vault::{self, HIDDEN};
 
 const SIZE_LIMIT: u64 = 64 << 20;
 
@@ -35,6 +37,7 @@ pub(super) enum Now {
 
 /// Opens the directories of all recorded files; they must be the ones that were recorded (R14).
 pub(super) fn open<'a>(host: &dyn Host, begin: &'a Begin) -> Result<Vec<Recorded<'a>>, Error> {
+    let us = host.identity().map_err(|error| invalid(Path::new("/proc"), "cannot be asked who we are", error))?;
     let mut opened: Vec<(&OsStr, Directory)> = Vec::new();
     let mut files = Vec::with_capacity(begin.files.len());
     for record in &begin.files {
@@ -51,22 +54,13 @@ pub(super) fn open<'a>(host: &dyn Host, begin: &'a Begin) -> Result<Vec<Recorded
             return Err(gone(record));
         }
         let hidden = match record.changes {
-            true => open_hidden(host, &directory, record).map_err(|error| gone(record).with_source(error))?,
+            // `None`: a power cut before the first round of syncs may have kept the journal and lost all else.
+            true => vault::open(host, &us, &directory, &record.hidden).map_err(|error| gone(record).with_source(error))?,
             false => None,
         };
         files.push(Recorded { record, directory, hidden });
     }
     Ok(files)
-}
-
-/// `None` if it is not there: a power cut before the first round of syncs may have kept the journal and lost all else.
-fn open_hidden(host: &dyn Host, directory: &Directory, record: &FileRecord) -> io::Result<Option<Directory>> {
-    let hidden =
-        host.open_child(directory, OsStr::new(HIDDEN)).and_then(|hidden| host.open_child(&hidden, OsStr::new(&record.hidden)));
-    match hidden {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        opened => opened.map(Some),
-    }
 }
 
 fn gone(record: &FileRecord) -> Error {

@@ -13,7 +13,7 @@ use thiserror::Error;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::file::{SourceFileError, read_source_file};
-use super::{SecretBytes, SecretString};
+use super::{SecretBytes, SecretString, withhold};
 use crate::command::{Command, CommandError, Limits, OUTPUT_LIMIT};
 use crate::context::Context;
 use crate::error::{ErrorKind, Retry};
@@ -174,7 +174,7 @@ impl SecretRef {
             .map_err(|source| SecretRefError::Run { reference: self.clone(), source: without_output(source) })?;
         let stdout = SecretBytes::from(std::mem::take(&mut output.stdout));
         if !output.success() {
-            let stderr = String::from_utf8_lossy(&output.stderr).trim_end().lines().next_back().unwrap_or_default().to_owned();
+            let stderr = last_line(&output.stderr, &stdout);
             return Err(SecretRefError::Failed { reference: self.clone(), ending: output.ending(), stderr });
         }
         // Only the end was kept. Standard error may have been cut, too, which does no harm, but cannot be told apart.
@@ -329,6 +329,15 @@ impl<'de> Visitor<'de> for RefVisitor {
     fn visit_bytes<E: serde::de::Error>(self, _: &[u8]) -> Result<SecretRef, E> {
         Err(E::custom(InvalidSecretRef::Inline))
     }
+}
+
+/// What a program that failed says, unless that is the secret which it also printed.
+fn last_line(stderr: &[u8], stdout: &SecretBytes) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let line = text.trim_end().lines().next_back().unwrap_or_default();
+    let printed = Zeroizing::new(String::from_utf8_lossy(stdout.expose()).into_owned());
+    let repeats = printed.lines().map(str::trim).any(|secret| !secret.is_empty() && line.contains(secret));
+    if repeats { "it repeats what it printed".to_owned() } else { withhold(line) }
 }
 
 /// What a program had printed until its time ran out may be the secret.

@@ -12,6 +12,7 @@
     reason = "test code: a fixture that can't be set up ends the test, and fixtures write files and start processes"
 )]
 
+pub mod canary;
 mod copy;
 pub mod counted;
 pub mod crowd;
@@ -21,15 +22,19 @@ pub mod fuzzing;
 pub mod log_disk;
 pub mod mark;
 pub mod observer;
+mod remote;
 mod scene;
 pub mod simulator;
 mod site;
 mod tally;
 #[cfg(target_arch = "x86_64")]
 pub mod tracer;
+pub mod watch;
 
+pub use canary::Canary;
 pub use copy::Copy;
 pub use form::Form;
+pub use remote::{Remote, RemoteSettings};
 pub use scene::{Scene, outcome};
 pub use site::{NAME, Site};
 pub use tally::Tally;
