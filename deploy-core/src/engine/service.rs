@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::destination::{Place, Resolver};
 use crate::engine::group::{Group, Member, plan_digest};
 use crate::engine::overview::{FileAction, RecoveryScope, TargetState};
-use crate::engine::{inspect, prove, recover, stage};
+use crate::engine::{generation, inspect, prove, recover, stage};
 use crate::error::{Error, ErrorKind};
 use crate::host::{Identity, SyncPoint};
 use crate::journal::Journal;
@@ -145,7 +145,10 @@ fn one_writer_each(members: &[Member], places: &[Vec<Place>]) -> Result<(), Erro
     let all: Vec<(&Member, &Place)> =
         members.iter().zip(places).flat_map(|(member, own)| own.iter().map(move |place| (member, place))).collect();
     for (index, (member, place)) in all.iter().enumerate() {
-        if let Some((other, _)) = all[..index].iter().find(|(_, other)| other.same(place)) {
+        let clashes = |(other, there): &&(&Member, &Place)| {
+            there.same(place) || (other.name() != member.name() && there.shares_generations(place))
+        };
+        if let Some((other, _)) = all[..index].iter().find(clashes) {
             return Err(Error::new(
                 ErrorKind::ConfigurationInvalid,
                 format!("the targets {} and {} both write {}", other.name(), member.name(), place.path().display()),
@@ -227,6 +230,7 @@ fn repair(group: &mut Group<'_>) -> Result<(), Error> {
 fn repair_files(group: &mut Group<'_>) -> Result<(), Error> {
     let host = group.context.host();
     for member in &mut group.members {
+        generation::repair(host, member)?;
         for file in &mut member.files {
             stage::repair(host, file)?;
             if file.action == FileAction::Repair {
@@ -276,7 +280,7 @@ fn pay(group: &mut Group<'_>) -> Result<(), Error> {
 
 /// New bytes.
 fn change(group: &mut Group<'_>, us: &Identity) -> Result<(), Error> {
-    group.id = next_id(group);
+    group.id = next_id(group)?;
     let mut round = Vec::new();
     let prepared = stage_and_record(group, us, &mut round);
     if let Err(error) = prepared {
@@ -311,9 +315,10 @@ fn switch_and_prove(group: &mut Group<'_>) -> Result<(), Error> {
 }
 
 /// Numbers grow and never repeat, whatever the clock does.
-fn next_id(group: &Group<'_>) -> u64 {
+fn next_id(group: &Group<'_>) -> Result<u64, Error> {
     let sequence = |member: &Member| member.marker.as_ref().map_or(0, |marker| marker.sequence);
-    group.members.iter().map(sequence).max().unwrap_or_default() + 1
+    let last = group.members.iter().map(sequence).max().unwrap_or_default();
+    Ok(last.max(generation::latest(group.host(), &group.members)?) + 1)
 }
 
 /// Where a marker was lost, the sets and the last number are found by looking: a new marker must not forget them.

@@ -242,6 +242,7 @@ impl Host for Wrapped {
             _ => PathBuf::new(),
         };
         self.change(Op::Sync, first)?;
+        self.tally("synced", round.len());
         self.inner.sync(round)
     }
 
