@@ -277,7 +277,7 @@ pub enum LinkPolicy {
 }
 
 /// How the files of a deployment take their places.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Layout {
@@ -325,6 +325,32 @@ impl Layout {
             Self::Replace => None,
             Self::Generation(directory) => Some(directory),
         }
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Layout {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// The same, read in a way that can say what is expected.
+        #[derive(serde::Deserialize)]
+        #[serde(untagged, expecting = "expected \"replace\", or a table such as { generation = \"/etc/nginx/tls/www\" }")]
+        enum Written {
+            Word(Word),
+            Table(Table),
+        }
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Word {
+            Replace,
+        }
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            generation: PathBuf,
+        }
+        Ok(match Written::deserialize(deserializer)? {
+            Written::Word(Word::Replace) => Self::Replace,
+            Written::Table(table) => Self::Generation(table.generation),
+        })
     }
 }
 
