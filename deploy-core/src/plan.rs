@@ -284,7 +284,8 @@ pub enum Layout {
     /// Each file replaces the one at its path, by a rename of its own.
     #[default]
     Replace,
-    /// All files go into a new directory in this one, and the symbolic link `current` in it is switched to that.
+    /// `{ generation = "/a/directory" }`: all files go into a new directory in this one, and the symbolic link `current` in
+    /// it is switched to that.
     ///
     /// An absolute path. Each file of the deployment is directly in its `current`.
     Generation(PathBuf),

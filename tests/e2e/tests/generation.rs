@@ -169,6 +169,22 @@ fn a_directory_of_other_files_is_refused_with_the_way_out() {
 }
 
 #[test]
+fn an_ordinary_user_deploys_and_renews_generations() {
+    let (world, user) = World::of_user();
+    let first = world.renew();
+    world.nginx.set_config(&NginxConfig::tls(NAME, &file(&world, "www.crt"), &file(&world, "www.key")));
+    world.configure(&[front(&world)]);
+    let run = world.deploy();
+    run.expect(0, "changed");
+    world.assert_served(&first);
+    let second = world.renew();
+    world.deploy().expect(0, "changed");
+    world.assert_served(&second);
+    assert_eq!(file(&world, "www.key").metadata().unwrap().uid(), user);
+    world.assert_nothing_left();
+}
+
+#[test]
 fn a_path_outside_of_current_is_a_mistake_in_the_configuration() {
     let (world, _) = prepared();
     world.configure(&[front(&world).path("key", &directory(&world).join("www.key"))]);
