@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use common::World;
-use common::wrapped::{Op, Wrapped};
+use common::wrapped::{Fault, Op, Wrapped};
 use deploy_core::command::Command;
 use deploy_core::settings::Mode;
 use deploy_core::{ErrorKind, Event, Layout, Live, Outcome, Plan, PlanFile, Role, Rung, Stage, Validate, Verify};
@@ -841,4 +841,30 @@ async fn two_targets_with_one_directory_are_refused_before_anything_is_made() {
     let kinds: Vec<ErrorKind> = reports.iter().map(|report| report.error.as_ref().unwrap().kind()).collect();
     assert_eq!(kinds, [ErrorKind::ConfigurationInvalid; 2]);
     assert!(world.tree().is_empty());
+}
+
+#[tokio::test]
+async fn f36_old_generations_that_cannot_be_closed_or_removed_are_told_of_and_left_for_the_next_run() {
+    for at in 0.. {
+        let world = World::with_generations();
+        let issued: Vec<Issued> = (0..4).map(|_| world.issue()).collect();
+        for issued in &issued {
+            world.plan(issued).with_backups(1).apply(&world.context).await;
+        }
+        let plan = || world.plan(&issued[3]).with_backups(1);
+        let host = later(AFTER_GRACE);
+        host.set_fault(Some(Fault { at, once: true, only: &[], errno: rustix::io::Errno::IO }));
+        let report = plan().apply(&world.context_on(&host)).await;
+        assert_eq!(report.outcome, Outcome::Unchanged, "{at}: {report:?}");
+        assert!(world.holds(&issued[3]), "{at}");
+        let hit = host.hit();
+        assert_eq!(report.warnings.len(), hit.len(), "{hit:?}: {report:?}");
+        assert_eq!(plan().apply(&world.context_on(&later(AFTER_GRACE))).await.outcome, Outcome::Unchanged, "{hit:?}");
+        let expected = [("generation-00000003", 0o700), ("generation-00000004", 0o755)];
+        assert_eq!(generations(&world), expected.map(|(name, mode)| (name.to_owned(), mode)), "{hit:?}");
+        if hit.is_empty() {
+            assert!(at > 8, "{at}");
+            break;
+        }
+    }
 }

@@ -46,9 +46,10 @@ pub(super) fn begin(
             .with_source(error)
     };
     let sets = member.marker.as_ref().map_or(&[][..], |marker| &marker.sets);
-    let kept = kept(host, state, member.name(), sets)?;
     // What cannot be swept is in nobody's way, and is told at the end.
-    let _told_at_the_end = generation::tidy(host, &directory, &kept, host.now());
+    if let Ok(kept) = kept(host, state, member.name(), sets) {
+        let _told_at_the_end = generation::tidy(host, &directory, &kept, host.now());
+    }
     let name = generation::name(id);
     host.create_child(&directory, OsStr::new(&name)).map_err(failed)?;
     let new = host.open_child(&directory, OsStr::new(&name)).map_err(failed)?;
