@@ -80,11 +80,10 @@ pub(crate) fn name(id: u64) -> String {
     format!("{PREFIX}{id:08}")
 }
 
-/// The number of a generation, if that is what a name names.
-pub(crate) fn number(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix(PREFIX)?;
-    let plain = digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|_| plain)
+/// The number of a generation, if that is what a text names, to the letter.
+pub(crate) fn number(text: &str) -> Option<u64> {
+    let number = text.strip_prefix(PREFIX)?.parse().ok()?;
+    (name(number) == text).then_some(number)
 }
 
 /// Finds a target's generations, and refuses a directory that is not for them. Changes nothing.
@@ -212,7 +211,14 @@ impl Generations {
         };
         let name = self.path.file_name().unwrap_or_default();
         let mut created = false;
-        let directory = crate::state::open_or_create_child(host, &self.parent, name, &mut created).map_err(failed)?;
+        let directory = match &self.directory {
+            Some(directory) => directory.clone(),
+            None => crate::state::open_or_create_child(host, &self.parent, name, &mut created).map_err(failed)?,
+        };
+        let claimed = vault::is_claimed(context, us, &directory, target)?;
+        if !claimed {
+            nothing_else(host, &directory)?;
+        }
         let first = self.current.is_none();
         if first {
             // One that nobody but us can enter is what an earlier run began to make: it is to be of use to readers.
@@ -222,7 +228,7 @@ impl Generations {
             // Recovery opens it by what the journal says, which must not outlast it.
             host.sync(&[SyncPoint::Directory(self.parent.clone())]).map_err(failed)?;
         }
-        if first || !vault::is_claimed(context, us, &directory, target)? {
+        if first || !claimed {
             vault::claim_for_generations(context, us, &directory, target, round)?;
         }
         round.push(SyncPoint::Directory(directory.clone()));
@@ -278,18 +284,18 @@ pub(crate) fn latest(host: &dyn Host, directory: &Directory) -> io::Result<u64> 
     Ok(names.iter().filter_map(|name| number(name.to_str()?)).max().unwrap_or_default())
 }
 
-/// Closes what readers need no more, and removes of it what is not in `kept`: what never was, or failed, at once, and
-/// what was replaced after the time of grace. Says whether any is still open.
-pub(crate) fn tidy(host: &dyn Host, directory: &Directory, kept: &BTreeSet<u64>, now: SystemTime) -> io::Result<bool> {
+/// Closes what readers need no more, and removes of it what is not in `kept`: what was replaced, after the time of grace,
+/// and at once what a killed run left, which is above `last`, the last number that was ever live. Says whether any is
+/// still open.
+pub(crate) fn tidy(host: &dyn Host, directory: &Directory, kept: &BTreeSet<u64>, last: u64, now: SystemTime) -> io::Result<bool> {
     let mut found: BTreeMap<u64, Status> = BTreeMap::new();
     for name in host.list(directory)? {
         let Some(text) = name.to_str() else { continue };
-        if text.strip_suffix(LINK).is_some_and(|stem| number(stem).is_some()) {
-            host.unlink(directory, &name)?;
-        }
-        let Some(number) = number(text) else { continue };
-        if let Some(status) = host.status(directory, &name)?.filter(|status| status.kind == FileKind::Directory) {
-            found.insert(number, status);
+        let Some(number) = number(text.strip_suffix(LINK).unwrap_or(text)) else { continue };
+        match host.status(directory, &name)? {
+            Some(status) if status.kind == FileKind::Symlink && text.ends_with(LINK) => host.unlink(directory, &name)?,
+            Some(status) if status.kind == FileKind::Directory && !text.ends_with(LINK) => drop(found.insert(number, status)),
+            _ => {}
         }
     }
     let current = match points_to(host, directory)? {
@@ -301,8 +307,10 @@ pub(crate) fn tidy(host: &dyn Host, directory: &Directory, kept: &BTreeSet<u64>,
     let (mut open, mut first) = (false, Ok(()));
     for (&number, status) in found.iter().filter(|(number, _)| **number != current) {
         let mut followers = found.range(number + 1..).take_while(|(follower, _)| **follower <= current);
-        let done = if followers.next().is_some_and(|(_, follower)| !is_past(follower.modified, now)) {
-            open = true;
+        let past = followers.next().map_or(number > last, |(_, follower)| is_past(follower.modified, now));
+        let done = if !past {
+            // That includes what was live, and was taken back by hand.
+            open |= status.mode & 0o777 != CLOSED;
             Ok(())
         } else if !kept.contains(&number) {
             remove(host, directory, &name(number))

@@ -680,6 +680,39 @@ async fn f13_what_is_not_a_generation_is_never_removed() {
     }
 }
 
+#[tokio::test]
+async fn f13_generation_that_was_live_is_not_removed_because_somebody_took_the_link_back() {
+    let world = World::with_generations();
+    for _ in 0..3 {
+        world.plan(&world.issue()).with_backups(1).apply(&world.context).await;
+    }
+    let link = directory(&world).join("current");
+    for to in [Some("generation-00000002"), None] {
+        fs::remove_file(&link).unwrap();
+        if let Some(to) = to {
+            symlink(to, &link).unwrap();
+        }
+        let mut plan = world.plan(&world.issue());
+        plan.hooks.validate = Some(Validate::new(Command::new(["false"])));
+        let report = plan.apply(&world.context_on(&later(AFTER_GRACE))).await;
+        assert_ne!(report.outcome, Outcome::Changed, "{report:?}");
+        assert!(names(&world).contains(&"generation-00000003".to_owned()), "{to:?}: {:?}", names(&world));
+        assert_eq!(current(&world).as_deref(), to);
+    }
+}
+
+#[tokio::test]
+async fn f13_a_number_that_is_written_in_another_way_is_not_ours() {
+    let world = World::with_generations();
+    world.deploy(&world.issue()).await;
+    fs::create_dir(directory(&world).join("generation-000000001")).unwrap();
+    fs::create_dir(directory(&world).join("generation-00000007.link")).unwrap();
+    world.deploy(&world.issue()).await;
+    let report = world.plan(&world.issue()).with_backups(0).apply(&world.context_on(&later(AFTER_GRACE))).await;
+    assert_eq!((report.outcome, report.warnings), (Outcome::Changed, vec![]));
+    assert_eq!(names(&world), ["generation-000000001", "generation-00000003", "generation-00000007.link"]);
+}
+
 fn job(world: &World, issued: &Issued) -> deploy_core::Job {
     let mut target = common::crash::FilesTarget::new(world.root.path(), world.server.address(), world.layout.clone());
     target.hooks = world.hooks();

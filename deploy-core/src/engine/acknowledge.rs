@@ -35,7 +35,7 @@ impl Group<'_> {
             let mut marker = marker(member, self.id, journal.is_some());
             prune(self.context, self.state, member, &mut marker);
             if journal.is_some() {
-                match generation::retire(self.context, self.state, member, &marker.sets) {
+                match generation::retire(self.context, self.state, member, &marker) {
                     Ok(open) => marker.open = open,
                     Err(error) => member.warn(self.context, error.full_message()),
                 }

@@ -45,10 +45,10 @@ pub(super) fn begin(
             .with_next_step(crate::engine::advice(&error, directory.path()))
             .with_source(error)
     };
-    let sets = member.marker.as_ref().map_or(&[][..], |marker| &marker.sets);
+    let marker = member.marker.clone().unwrap_or_default();
     // What cannot be swept is in nobody's way, and is told at the end.
-    if let Ok(kept) = kept(host, state, member.name(), sets) {
-        let _told_at_the_end = generation::tidy(host, &directory, &kept, host.now());
+    if let Ok(kept) = kept(host, state, member.name(), &marker.sets) {
+        let _told_at_the_end = generation::tidy(host, &directory, &kept, marker.sequence, host.now());
     }
     let name = generation::name(id);
     host.create_child(&directory, OsStr::new(&name)).map_err(failed)?;
@@ -181,11 +181,11 @@ pub(super) fn latest(host: &dyn Host, members: &[Member]) -> Result<u64, Error> 
 }
 
 /// After a deployment: what no set needs goes, if its time has come. Says whether an old generation is still open.
-pub(super) fn retire(context: &Context, state: &State, member: &Member, sets: &[u64]) -> Result<bool, Error> {
+pub(super) fn retire(context: &Context, state: &State, member: &Member, marker: &Marker) -> Result<bool, Error> {
     let Some(directory) = member.generations().and_then(|generations| generations.directory.as_ref()) else { return Ok(false) };
     let host = context.host();
-    let kept = kept(host, state, member.name(), sets)?;
-    generation::tidy(host, directory, &kept, host.now()).map_err(|error| unlisted(directory, error))
+    let kept = kept(host, state, member.name(), &marker.sets)?;
+    generation::tidy(host, directory, &kept, marker.sequence, host.now()).map_err(|error| unlisted(directory, error))
 }
 
 /// The same in any later run, apart from all else that it does: one look where it is not yet, or no more, to be done.
@@ -209,7 +209,8 @@ pub(super) fn retire_later(context: &Context, state: &LazyState, member: &mut Me
     let Some(marker) = read_marker(context, member.name())?.filter(|marker| marker.open) else { return Ok(()) };
     let directory = host.open_directory(path).map_err(|error| invalid(path, "cannot be opened", error))?;
     let kept = kept(host, state, member.name(), &marker.sets)?;
-    let open = generation::tidy(host, &directory, &kept, host.now()).map_err(|error| unlisted(&directory, error))?;
+    let open =
+        generation::tidy(host, &directory, &kept, marker.sequence, host.now()).map_err(|error| unlisted(&directory, error))?;
     let marker = Marker { open, ..marker };
     let written = state.write_marker(host, member.name(), &marker);
     written.map_err(|error| invalid(state.targets.path(), "cannot be written", error))?;
