@@ -1,11 +1,12 @@
 //! Where the files of a plan really are: links followed, directories pinned, dangerous places refused.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, ErrorKind};
+use crate::generation::{CURRENT, Generations};
 use crate::host::{Directory, FileKind, Host, Identity, Status};
 use crate::plan::LinkPolicy;
 
@@ -20,16 +21,45 @@ pub(crate) struct Place {
     pub(crate) status: Option<Status>,
     /// Who else could change the directory, as a sentence.
     pub(crate) unsafe_parent: Option<String>,
+    /// The generations that it belongs to, in that layout. Then the directory is the current one, or that in which it will be.
+    pub(crate) generations: Option<Generations>,
 }
 
 impl Place {
     pub(crate) fn path(&self) -> PathBuf {
-        self.directory.path().join(&self.name)
+        match &self.generations {
+            Some(generations) => generations.path.join(CURRENT).join(&self.name),
+            None => self.directory.path().join(&self.name),
+        }
     }
 
     /// Whether both are one name in one directory.
     pub(crate) fn same(&self, other: &Self) -> bool {
-        self.name == other.name && self.directory.status().same_file(other.directory.status())
+        let in_one = |(own, other): (&Directory, &Directory)| own.status().same_file(other.status());
+        let there = self.stands_in().zip(other.stands_in()).is_some_and(in_one);
+        self.name == other.name && (there || self.shares_generations(other))
+    }
+
+    /// The directory that the file is in; `None` before the first generation.
+    fn stands_in(&self) -> Option<&Directory> {
+        let is_there = self.generations.as_ref().is_none_or(|generations| generations.current.is_some());
+        is_there.then_some(&self.directory)
+    }
+
+    /// Whether both are in the generations of one directory, so that they can only be switched together.
+    pub(crate) fn shares_generations(&self, other: &Self) -> bool {
+        self.generations.as_ref().zip(other.generations.as_ref()).is_some_and(|(own, other)| own.lock() == other.lock())
+    }
+
+    /// What it is locked by: a directory and a name.
+    pub(crate) fn lock(&self) -> ((u64, u64), &OsStr) {
+        let directory = self.directory.status();
+        self.generations.as_ref().map_or(((directory.device, directory.inode), &self.name), Generations::lock)
+    }
+
+    /// The directory in which the switch is made.
+    pub(crate) fn switched_in(&self) -> &Directory {
+        self.generations.as_ref().and_then(|generations| generations.directory.as_ref()).unwrap_or(&self.directory)
     }
 }
 
@@ -94,10 +124,11 @@ impl Resolver {
         };
         let (directory, unsafe_parent) = self.directory(host, us, parent, path)?;
         let status = host.status(&directory, name).map_err(|error| unreadable(path, error))?;
-        Ok(Place { directory, name: name.to_owned(), status, unsafe_parent })
+        Ok(Place { directory, name: name.to_owned(), status, unsafe_parent, generations: None })
     }
 
-    fn directory(
+    /// Opens a directory that something is to be placed in, and says who else could change it.
+    pub(crate) fn directory(
         &mut self,
         host: &dyn Host,
         us: &Identity,
@@ -204,7 +235,7 @@ fn is_trusted(us: &Identity, link: &Status) -> bool {
 }
 
 /// Who else could put something of their own into a directory; the sticky bit protects what lies in an ancestor.
-fn others(us: &Identity, status: &Status, last: bool) -> Option<String> {
+pub(crate) fn others(us: &Identity, status: &Status, last: bool) -> Option<String> {
     if status.uid != 0 && status.uid != us.uid {
         return Some(format!("belongs to user {}", status.uid));
     }
@@ -278,6 +309,6 @@ fn refused(path: &Path, problem: &str) -> Error {
     Error::new(ErrorKind::PlanInvalid, format!("{} {problem}", path.display()))
 }
 
-fn unreadable(path: &Path, error: io::Error) -> Error {
+pub(crate) fn unreadable(path: &Path, error: io::Error) -> Error {
     refused(path, "cannot be looked at").with_source(error)
 }

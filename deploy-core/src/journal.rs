@@ -22,6 +22,7 @@ use crate::plan::Role;
 use crate::probe::Endpoint;
 use crate::report::Rung;
 use crate::state::invalid;
+use crate::vault::HIDDEN;
 
 const MAGIC: &str = "CDJ1\n";
 const SIZE_LIMIT: u64 = 64 << 20;
@@ -93,6 +94,20 @@ pub(crate) struct FileRecord {
     /// `None`: is not to exist. For an unchanged file the same as `old`.
     pub(crate) new: Option<Facts>,
     pub(crate) changes: bool,
+    /// In the layout `generation`. Then `directory` is that of the generations, and the backup is the file of that name in
+    /// the old one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) generation: Option<GenerationRecord>,
+}
+
+/// The generations that a file changes between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GenerationRecord {
+    /// Device and inode of what the directory of the generations is in: it is locked by that and its name.
+    pub(crate) parent_id: (u64, u64),
+    /// `None`: there was none.
+    pub(crate) old: Option<String>,
+    pub(crate) new: String,
 }
 
 /// What is needed to recognise a file.
@@ -317,10 +332,10 @@ impl Begin {
     fn is_consistent(&self) -> bool {
         let is_name = |name: &OsStr| Path::new(name).file_name() == Some(name);
         let files_fit = self.files.iter().all(|file| {
-            let texts = [Some(&file.hidden), file.staged.as_ref(), file.backup.as_ref()];
-            file.member < self.members.len()
-                && is_name(&file.name.0)
-                && texts.into_iter().flatten().all(|text| is_name(OsStr::new(text)))
+            let generation = file.generation.as_ref();
+            let generations = [generation.map(|generation| &generation.new), generation.and_then(|it| it.old.as_ref())];
+            let texts = [Some(&file.hidden), file.staged.as_ref(), file.backup.as_ref()].into_iter().chain(generations);
+            file.member < self.members.len() && is_name(&file.name.0) && texts.flatten().all(|text| is_name(OsStr::new(text)))
         });
         !self.members.is_empty() && files_fit
     }
@@ -328,7 +343,32 @@ impl Begin {
 
 impl FileRecord {
     pub(crate) fn real_path(&self) -> PathBuf {
-        self.directory.path().join(&self.name.0)
+        match self.generation {
+            Some(_) => self.path.path().to_owned(),
+            None => self.directory.path().join(&self.name.0),
+        }
+    }
+
+    /// What its backup is called, if it has one.
+    pub(crate) fn backup_name(&self) -> Option<&OsStr> {
+        let backup = self.backup.as_deref().map(OsStr::new);
+        backup.map(|backup| if self.generation.is_some() { &*self.name.0 } else { backup })
+    }
+
+    /// The directory of its backup.
+    pub(crate) fn backup_directory(&self) -> PathBuf {
+        match &self.generation {
+            Some(generation) => self.directory.path().join(generation.old.as_deref().unwrap_or_default()),
+            None => self.directory.path().join(HIDDEN).join(&self.hidden),
+        }
+    }
+
+    /// What it is locked by: a directory and a name.
+    pub(crate) fn lock(&self) -> ((u64, u64), &OsStr) {
+        match &self.generation {
+            Some(generation) => (generation.parent_id, self.directory.path().file_name().unwrap_or_default()),
+            None => (self.directory_id, &self.name.0),
+        }
     }
 }
 

@@ -43,6 +43,7 @@ mod digest;
 mod engine;
 mod error;
 mod event;
+mod generation;
 mod history;
 pub mod host;
 mod journal;
@@ -68,7 +69,9 @@ pub use engine::{
 };
 pub use error::{Error, ErrorKind, Retry};
 pub use event::{Discard, Event, EventSink};
-pub use plan::{Content, Defaults, Hooks, LinkPolicy, Minimal, Plan, PlanFile, Reload, ReloadCall, Role, Validate, Verify};
+pub use plan::{
+    Content, Defaults, Hooks, Layout, LinkPolicy, Minimal, Plan, PlanFile, Reload, ReloadCall, Role, Validate, Verify,
+};
 pub use push::{Observed, Push, Snapshot, Validation};
 pub use report::{Degraded, Fingerprints, Live, Outcome, Report, Rung, Stage};
 pub use target::{Capabilities, Deployment, Recovery, Target};

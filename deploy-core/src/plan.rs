@@ -1,7 +1,7 @@
 //! A description of a deployment of files: plain data, made by a connector, carried out by the engine.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use crate::certificate::Certificate;
 use crate::command::Command;
 use crate::context::Context;
 use crate::error::Error;
+use crate::generation::CURRENT;
 use crate::host::{Attributes, Signal};
 use crate::probe::Endpoint;
 use crate::report::Report;
@@ -54,6 +55,8 @@ pub struct Plan {
     pub backups: usize,
     /// What to do where a destination is a symbolic link.
     pub links: LinkPolicy,
+    /// How the files take their places.
+    pub layout: Layout,
     /// Accept keys in a directory that other ordinary users can write to.
     pub allow_unsafe_parent: bool,
     /// The certificate that the files hold. Where it is not given, the engine reads it out of the files by their roles.
@@ -75,6 +78,7 @@ impl Plan {
             defaults: Defaults::default(),
             backups: 3,
             links: LinkPolicy::default(),
+            layout: Layout::default(),
             allow_unsafe_parent: false,
             certificate: None,
             reads: Vec::new(),
@@ -121,6 +125,13 @@ impl Plan {
     #[must_use]
     pub fn with_links(mut self, links: LinkPolicy) -> Self {
         self.links = links;
+        self
+    }
+
+    /// With another layout.
+    #[must_use]
+    pub fn with_layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
         self
     }
 
@@ -269,6 +280,85 @@ pub enum LinkPolicy {
     Refuse,
     /// Replace the link itself by a regular file.
     Replace,
+}
+
+/// How the files of a deployment take their places.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Layout {
+    /// Each file replaces the one at its path, by a rename of its own.
+    #[default]
+    Replace,
+    /// `{ generation = "/a/directory" }`: all files go into a new directory in this one, and the symbolic link `current` in
+    /// it is switched to that.
+    ///
+    /// An absolute path. Each file of the deployment is directly in its `current`.
+    Generation(PathBuf),
+}
+
+impl Layout {
+    /// Why a file cannot have this path, by its form alone.
+    ///
+    /// ```
+    /// use deploy_core::Layout;
+    /// let layout = Layout::Generation("/etc/nginx/tls/www".into());
+    /// assert_eq!(layout.problem_with("/etc/nginx/tls/www/current/www.crt".as_ref()), None);
+    /// assert!(layout.problem_with("/etc/nginx/tls/www.crt".as_ref()).is_some());
+    /// ```
+    #[must_use]
+    pub fn problem_with(&self, path: &Path) -> Option<String> {
+        let directory = self.directory()?;
+        let current = directory.join(CURRENT);
+        let misplaced = path.parent() != Some(&*current) || path.file_name().is_none();
+        let upwards = directory.components().any(|component| component == Component::ParentDir);
+        if !directory.is_absolute() || directory.file_name().is_none() || upwards {
+            Some(format!("`{}` cannot be a directory of generations: write its whole path, without `..`", directory.display()))
+        } else if misplaced {
+            Some(format!(
+                "`{}` is not directly in `{}`, where the layout `generation` puts every file",
+                path.display(),
+                current.display()
+            ))
+        } else {
+            None
+        }
+    }
+
+    /// The directory of the generations.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Replace => None,
+            Self::Generation(directory) => Some(directory),
+        }
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Layout {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// The same, read in a way that can say what is expected.
+        #[derive(serde::Deserialize)]
+        #[serde(untagged, expecting = "expected \"replace\", or a table such as { generation = \"/etc/nginx/tls/www\" }")]
+        enum Written {
+            Word(Word),
+            Table(Table),
+        }
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Word {
+            Replace,
+        }
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            generation: PathBuf,
+        }
+        Ok(match Written::deserialize(deserializer)? {
+            Written::Word(Word::Replace) => Self::Replace,
+            Written::Table(table) => Self::Generation(table.generation),
+        })
+    }
 }
 
 /// How a target is checked, told and asked.

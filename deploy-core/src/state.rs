@@ -144,6 +144,9 @@ pub(crate) struct Marker {
     pub(crate) sets: Vec<u64>,
     /// What the operator rolled back from.
     pub(crate) hold: Option<Hold>,
+    /// An old generation may still be open to its readers, and is to be closed when its time has come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) open: bool,
     /// The file that it was read from: inode and time of its last change.
     #[serde(skip)]
     pub(crate) at: Option<(u64, i128)>,

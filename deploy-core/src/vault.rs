@@ -17,12 +17,24 @@ use crate::secret::SecretBytes;
 
 pub(crate) const HIDDEN: &str = ".certdeploy";
 const OWNER: &str = "owner";
+/// The owner file of a directory of generations before it is whole.
+const CLAIM: &str = "owner.new";
 
 /// Who a `.certdeploy` belongs to.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Owner {
     uid: u32,
     state_directory: EncodedPath,
+    /// The directory around it is for the generations of this target, and for nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    generations_of: Option<String>,
+}
+
+impl Owner {
+    fn new(context: &Context, us: &Identity, generations_of: Option<&str>) -> Self {
+        let state_directory = context.state_directory().into();
+        Self { uid: us.uid, state_directory, generations_of: generations_of.map(str::to_owned) }
+    }
 }
 
 /// The name of a target's own directory: unique for the state directory, readable in an incident.
@@ -81,14 +93,56 @@ pub(crate) fn open_or_create(
     };
     let hidden = open(parent, HIDDEN)?;
     let directory = open(&hidden, target)?;
-    claim(context, us, &hidden, &directory)?;
+    // In the target's own directory, where the next run sweeps it if this one dies.
+    claim(context, us, &hidden, (&directory, OsStr::new(OWNER)), &Owner::new(context, us, None)).inspect_err(|_| {
+        let _not_empty = host.remove_child(&hidden, OsStr::new(target));
+    })?;
     let owner = SyncPoint::File(hidden.clone(), OWNER.into());
     Ok((directory, [owner, SyncPoint::Directory(hidden), SyncPoint::Directory(parent.clone())]))
 }
 
+/// Whether a directory is marked as that of this target's generations; an error if it is somebody else's.
+pub(crate) fn is_claimed(context: &Context, us: &Identity, directory: &Directory, target: &str) -> Result<bool, Error> {
+    let host = context.host();
+    let hidden = match host.open_child(directory, OsStr::new(HIDDEN)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened.map_err(|error| unusable(directory, error))?,
+    };
+    check(&hidden, us, directory)?;
+    match written(host, &hidden).map_err(|error| unusable(directory, error))? {
+        Some(bytes) => is_ours(&Owner::new(context, us, Some(target)), bytes.expose(), &hidden).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// Marks a directory as that of this target's generations, or checks that it is. What has to be synced so that a new mark
+/// lasts is added to `round`.
+pub(crate) fn claim_for_generations(
+    context: &Context,
+    us: &Identity,
+    directory: &Directory,
+    target: &str,
+    round: &mut Vec<SyncPoint>,
+) -> Result<(), Error> {
+    let failed = |error| unusable(directory, error);
+    let hidden = crate::state::open_or_create_child(context.host(), directory, OsStr::new(HIDDEN), &mut false).map_err(failed)?;
+    check(&hidden, us, directory)?;
+    let temporary = (&hidden, OsStr::new(CLAIM));
+    claim(context, us, &hidden, temporary, &Owner::new(context, us, Some(target)))?;
+    round.push(SyncPoint::File(hidden.clone(), OWNER.into()));
+    round.push(SyncPoint::Directory(hidden));
+    Ok(())
+}
+
 /// Writes who it belongs to, or checks that it is us. Another target may be doing the same right now, so that the file
 /// appears whole or not at all, and is never taken away.
-fn claim(context: &Context, us: &Identity, hidden: &Directory, directory: &Directory) -> Result<(), Error> {
+fn claim(
+    context: &Context,
+    us: &Identity,
+    hidden: &Directory,
+    temporary: (&Directory, &OsStr),
+    ours: &Owner,
+) -> Result<(), Error> {
     let host = context.host();
     let path = hidden.path().join(OWNER);
     let failed = |error: io::Error| {
@@ -96,19 +150,16 @@ fn claim(context: &Context, us: &Identity, hidden: &Directory, directory: &Direc
             .with_next_step(crate::engine::advice(&error, hidden.path()))
             .with_source(error)
     };
-    let ours = Owner { uid: us.uid, state_directory: context.state_directory().into() };
     let owner = OsStr::new(OWNER);
     if let Some(bytes) = written(host, hidden).map_err(failed)? {
-        return is_ours(&ours, bytes.expose(), hidden);
+        return is_ours(ours, bytes.expose(), hidden);
     }
-    // In the target's own directory, where the next run sweeps it if this one dies.
-    let temporary = (directory, owner);
     host.unlink(temporary.0, temporary.1).map_err(failed)?;
-    let bytes = serde_json::to_vec(&ours).map_err(|error| failed(error.into()))?;
+    let bytes = serde_json::to_vec(ours).map_err(|error| failed(error.into()))?;
     host.create(temporary.0, temporary.1, &bytes, &Metadata::new(us.uid, us.gid, 0o600)).map_err(failed)?;
     let claimed = match host.rename_new(temporary, (hidden, owner)) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match written(host, hidden).map_err(failed)? {
-            Some(bytes) => is_ours(&ours, bytes.expose(), hidden),
+            Some(bytes) => is_ours(ours, bytes.expose(), hidden),
             None => host.rename(temporary, (hidden, owner)).map_err(failed),
         },
         renamed => renamed.map_err(failed),
@@ -126,16 +177,27 @@ fn written(host: &dyn Host, hidden: &Directory) -> io::Result<Option<SecretBytes
 fn is_ours(ours: &Owner, bytes: &[u8], hidden: &Directory) -> Result<(), Error> {
     match serde_json::from_slice::<Owner>(bytes) {
         Ok(owner) if owner == *ours => Ok(()),
-        Ok(owner) => Err(Error::new(
-            ErrorKind::Conflict,
-            format!(
-                "{} belongs to user {} with the state directory {}",
-                hidden.path().display(),
-                owner.uid,
-                owner.state_directory.path().display()
-            ),
-        )
-        .with_next_step("deploy with that user and --state-dir, or remove the hidden directory if they are gone for good")),
+        Ok(owner) => {
+            let purpose = match &owner.generations_of {
+                Some(target) => format!(", for the generations of the target {target} alone"),
+                None if ours.generations_of.is_some() => ", for single files".to_owned(),
+                None => String::new(),
+            };
+            Err(Error::new(
+                ErrorKind::Conflict,
+                format!(
+                    "{} belongs to user {} with the state directory {}{purpose}",
+                    hidden.path().display(),
+                    owner.uid,
+                    owner.state_directory.path().display()
+                ),
+            )
+            .with_next_step(if purpose.is_empty() {
+                "deploy with that user and --state-dir, or remove the hidden directory if they are gone for good"
+            } else {
+                "name another directory, or remove the hidden directory if nothing needs it any more"
+            }))
+        }
         Err(error) => {
             let path = hidden.path().join(OWNER);
             Err(Error::new(ErrorKind::Conflict, format!("{} is not of this program", path.display()))

@@ -36,7 +36,17 @@ enum Scene {
     Removal,
 }
 
-const SCENES: [Scene; 4] = [Scene::First, Scene::Renewal, Scene::RollBack, Scene::Removal];
+/// Every scene in both layouts.
+const SCENES: [(Scene, fn() -> World); 8] = [
+    (Scene::First, World::new),
+    (Scene::Renewal, World::new),
+    (Scene::RollBack, World::new),
+    (Scene::Removal, World::new),
+    (Scene::First, World::with_generations),
+    (Scene::Renewal, World::with_generations),
+    (Scene::RollBack, World::with_generations),
+    (Scene::Removal, World::with_generations),
+];
 
 struct Stage {
     world: World,
@@ -46,8 +56,8 @@ struct Stage {
 }
 
 impl Stage {
-    async fn set(scene: Scene) -> Self {
-        let world = World::new();
+    async fn set(scene: Scene, world: fn() -> World) -> Self {
+        let world = world();
         let (old, new) = (world.issue(), world.issue());
         if scene != Scene::First {
             let report = world.plan(&old).with_backups(1).with_file(extra(&world)).apply(&world.context).await;
@@ -59,7 +69,7 @@ impl Stage {
     fn plan(&self) -> Plan {
         let plan = self.world.plan(&self.new).with_backups(1);
         match self.scene {
-            Scene::Removal => plan.with_file(PlanFile::absent(self.world.tls().join("extra.pem"), Role::Opaque)),
+            Scene::Removal => plan.with_file(PlanFile::absent(self.world.place("extra.pem"), Role::Opaque)),
             _ => plan.with_file(extra(&self.world)),
         }
     }
@@ -75,14 +85,14 @@ impl Stage {
 }
 
 fn extra(world: &World) -> PlanFile {
-    PlanFile::new(world.tls().join("extra.pem"), Role::Opaque, &b"dh parameters"[..])
+    PlanFile::new(world.place("extra.pem"), Role::Opaque, &b"dh parameters"[..])
 }
 
 /// Fails operation 0, 1, 2... until a run meets no fault any more. Returns how many there were.
-async fn sweep(scene: Scene, errno: Errno, once: bool, only: &'static [Op]) -> usize {
+async fn sweep((scene, world): (Scene, fn() -> World), errno: Errno, once: bool, only: &'static [Op]) -> usize {
     let mut problems = Vec::new();
     let mut at = 0;
-    while let Some(found) = one_fault(scene, Fault { at, once, only, errno }).await {
+    while let Some(found) = one_fault(scene, world, Fault { at, once, only, errno }).await {
         problems.extend(found);
         at += 1;
     }
@@ -102,8 +112,8 @@ impl Problems {
 }
 
 /// One deployment that meets a fault, and two after it that meet none. `None`: the fault was never reached.
-async fn one_fault(scene: Scene, fault: Fault) -> Option<Vec<String>> {
-    let stage = Stage::set(scene).await;
+async fn one_fault(scene: Scene, world: fn() -> World, fault: Fault) -> Option<Vec<String>> {
+    let stage = Stage::set(scene, world).await;
     let before = stage.world.visible();
     stage.world.reload.fail_forward.store(scene == Scene::RollBack, Ordering::SeqCst);
     stage.host.set_fault(Some(fault));
@@ -112,7 +122,7 @@ async fn one_fault(scene: Scene, fault: Fault) -> Option<Vec<String>> {
     if hit.is_empty() {
         return None;
     }
-    let what = format!("{scene:?} {fault:?}, {hit:?}: {report:?}");
+    let what = format!("{scene:?} {:?} {fault:?}, {hit:?}: {report:?}", stage.world.layout);
     let mut problems = Problems(Vec::new());
     during(&stage, &fault, &before, &report, &what, &mut problems);
 
@@ -121,7 +131,7 @@ async fn one_fault(scene: Scene, fault: Fault) -> Option<Vec<String>> {
     let good = matches!(next.outcome, Outcome::Changed | Outcome::Repaired | Outcome::Unchanged);
     problems.unless(good, format!("NEXT RUN {next:?} after {what}"));
     problems.unless(stage.world.holds(&stage.new), format!("NEXT RUN leaves other files after {what}"));
-    let removed = !stage.world.tls().join("extra.pem").exists();
+    let removed = !stage.world.place("extra.pem").exists();
     problems.unless(removed == (scene == Scene::Removal), format!("NEXT RUN extra file after {what}"));
     problems.unless(stage.world.served().as_ref() == Some(&stage.new.fingerprint), format!("NEXT RUN not served after {what}"));
     let last = stage.run().await;
@@ -171,7 +181,7 @@ type Tree = std::collections::BTreeMap<PathBuf, common::Entry>;
 async fn f23_f36_full_disk_at_any_one_operation_leaves_all_old_or_all_new() {
     for scene in SCENES {
         let faults = sweep(scene, Errno::NOSPC, true, &[]).await;
-        assert!(faults > 15, "{scene:?}: {faults}");
+        assert!(faults > 15, "{:?}: {faults}", scene.0);
     }
 }
 
@@ -192,7 +202,7 @@ async fn f36_file_system_that_turns_read_only_for_good_is_survived() {
 #[tokio::test(flavor = "multi_thread")]
 async fn f36_quota_that_is_used_up_for_good_is_survived() {
     // Names can be removed and replaced on a full disk; only what needs new blocks or inodes fails.
-    const GROWING: &[Op] = &[Op::Append, Op::Create, Op::CreateChild, Op::Link];
+    const GROWING: &[Op] = &[Op::Append, Op::Create, Op::CreateChild, Op::Link, Op::Symlink];
     for scene in SCENES {
         sweep(scene, Errno::DQUOT, false, GROWING).await;
     }
@@ -200,7 +210,7 @@ async fn f36_quota_that_is_used_up_for_good_is_survived() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f36_owner_that_cannot_be_set_on_a_drifted_file_is_reported() {
-    let stage = Stage::set(Scene::First).await;
+    let stage = Stage::set(Scene::First, World::new).await;
     stage.run().await;
     fs::set_permissions(stage.world.key(), fs::Permissions::from_mode(0o640)).unwrap();
     let mut plan = stage.plan();
@@ -216,7 +226,7 @@ async fn f36_owner_that_cannot_be_set_on_a_drifted_file_is_reported() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f37_no_name_is_switched_before_everything_it_needs_is_synced() {
-    let stage = Stage::set(Scene::Renewal).await;
+    let stage = Stage::set(Scene::Renewal, World::new).await;
     let report = stage.run().await;
     assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
     let log = stage.host.log();

@@ -22,8 +22,8 @@ use common::stray_backups;
 use deploy_core::command::Command;
 use deploy_core::probe::Endpoint;
 use deploy_core::{
-    CertificateSource, Context, Error, ErrorKind, Event, EventSink, Hooks, Job, Live, Outcome, PemFiles, RecoveryScope, Reload,
-    ReloadCall, Report, Verify, deploy, recover, rollback,
+    CertificateSource, Context, Error, ErrorKind, Event, EventSink, Hooks, Job, Layout, Live, Outcome, PemFiles, RecoveryScope,
+    Reload, ReloadCall, Report, Verify, deploy, recover, rollback,
 };
 use deploy_testkit::pki::{Authority, Issued, Request};
 use deploy_testkit::tls_server::TlsServer;
@@ -99,7 +99,7 @@ impl World {
     fn target(&self, index: usize) -> FilesTarget {
         let address = self.service.servers[index].address();
         let endpoint = Endpoint::new(address.to_string()).with_server_name(NAMES[index]);
-        let mut target = FilesTarget::new(self.service.root.path(), address);
+        let mut target = FilesTarget::new(self.service.root.path(), address, Layout::Replace);
         let directory = self.service.root.path().join(format!("tls-{index}"));
         target.name = format!("member-{index}");
         (target.crt, target.key) = (directory.join("www.crt"), directory.join("www.key"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use deploy_core::probe::Endpoint;
 use deploy_core::settings::{CommandSetting, Mode, Period, ReloadSetting};
-use deploy_core::{LinkPolicy, SettingError};
+use deploy_core::{Layout, LinkPolicy, SettingError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +93,17 @@ pub struct NginxSettings {
     #[serde(default)]
     pub links: LinkPolicy,
 
+    /// How the files take their places: `replace`, or `{ generation = DIRECTORY }`.
+    ///
+    /// `replace` switches each file by a rename of its own. With `generation`, all files of a deployment go into a new
+    /// directory in DIRECTORY, and the symbolic link `current` in it is switched to that: a reader that opens
+    /// `DIRECTORY/current` once finds files that match. Every file must then be directly in `DIRECTORY/current`, and so must
+    /// the paths in nginx's configuration. DIRECTORY is for this target alone; it is made if it does not exist.
+    /// Default: `"replace"`.
+    /// Example: `layout = "replace"` or `layout = { generation = "/etc/nginx/tls/www" }`.
+    #[serde(default)]
+    pub layout: Layout,
+
     /// Accept a key in a directory that another ordinary user can write to.
     ///
     /// Such a user can replace the key. Default: `false`.
@@ -140,6 +151,7 @@ impl NginxSettings {
             mode: None,
             key_mode: None,
             links: LinkPolicy::default(),
+            layout: Layout::default(),
             allow_unsafe_parent: false,
             backups: default_backups(),
             verify: None,
@@ -175,6 +187,9 @@ impl NginxSettings {
         let mut seen: Vec<(&str, &Path)> = Vec::new();
         for (field, path) in named.into_iter().filter_map(|(field, path)| path.map(|path| (field, path.as_path()))) {
             check_path(field, path)?;
+            if let Some(problem) = self.layout.problem_with(path) {
+                return Err(SettingError::new(field, problem));
+            }
             // Comparing paths ignores doubled slashes and single dots; other names of one file are found on the disk.
             if let Some((other, _)) = seen.iter().find(|(_, earlier)| *earlier == path) {
                 return Err(SettingError::new(field, format!("is the same file as `{other}`: each needs a file of its own")));

@@ -31,7 +31,9 @@ impl Target for NginxTarget {
     }
 
     fn destinations(&self) -> Vec<PathBuf> {
-        self.files().into_iter().map(|(path, _)| path.to_owned()).collect()
+        // A directory of generations is written by one target only, too.
+        let directory = self.settings.layout.directory();
+        directory.into_iter().chain(self.files().into_iter().map(|(path, _)| path)).map(Path::to_owned).collect()
     }
 
     async fn prepare(&self, certificate: &Certificate, _: &Context) -> Result<Deployment, Error> {
@@ -52,6 +54,7 @@ impl NginxTarget {
             .with_hooks(self.hooks())
             .with_backups(settings.backups)
             .with_links(settings.links)
+            .with_layout(settings.layout.clone())
             .with_unsafe_parent_allowed(settings.allow_unsafe_parent);
         self.files().into_iter().try_fold(plan, |plan, (path, role)| {
             let file = match role {

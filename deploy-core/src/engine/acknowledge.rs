@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 use crate::context::Context;
+use crate::engine::generation;
 use crate::engine::group::{Group, Member};
 use crate::engine::prove::verified;
 use crate::engine::switch::hold_after;
@@ -33,6 +34,12 @@ impl Group<'_> {
             conclude(member, changed);
             let mut marker = marker(member, self.id, journal.is_some());
             prune(self.context, self.state, member, &mut marker);
+            if journal.is_some() {
+                match generation::retire(self.context, self.state, member, &marker) {
+                    Ok(open) => marker.open = open,
+                    Err(error) => member.warn(self.context, error.full_message()),
+                }
+            }
             if let Err(error) = self.state.write_marker(self.context.host(), member.name(), &marker) {
                 member.warn(
                     self.context,
@@ -67,6 +74,7 @@ fn marker(member: &Member, id: u64, journaled: bool) -> Marker {
         sequence: id.max(previous.sequence),
         sets,
         hold: if journaled || member.plan.going_back { hold_after(member) } else { previous.hold },
+        open: previous.open || (journaled && member.generations().is_some()),
         at: None,
     }
 }
@@ -127,7 +135,8 @@ fn remove_set(host: &dyn Host, state: &State, target: &str, id: u64) -> Result<(
     let failed = |error: std::io::Error| Error::new(ErrorKind::StateInvalid, "it is still there").with_source(error);
     let mut known: Option<(&journal::FileRecord, Directory)> = None;
     for file in set.begin.iter().flat_map(|begin| &begin.files) {
-        let Some(backup) = &file.backup else { continue };
+        // A generation goes as a whole, when no reader can be in it.
+        let Some(backup) = file.backup.as_ref().filter(|_| file.generation.is_none()) else { continue };
         let hidden = match known.take().filter(|(other, _)| (&other.directory, &other.hidden) == (&file.directory, &file.hidden))
         {
             Some((_, hidden)) => hidden,
@@ -142,8 +151,12 @@ fn remove_set(host: &dyn Host, state: &State, target: &str, id: u64) -> Result<(
     host.unlink(&state.targets, &name).map_err(failed)
 }
 
+/// Opens the directory of a file's backup.
 pub(super) fn hidden_of(host: &dyn Host, file: &journal::FileRecord) -> std::io::Result<Directory> {
     let parent = host.open_directory(file.directory.path())?;
+    if let Some(generation) = &file.generation {
+        return host.open_child(&parent, OsStr::new(generation.old.as_deref().unwrap_or_default()));
+    }
     let hidden = host.open_child(&parent, OsStr::new(HIDDEN))?;
     host.open_child(&hidden, OsStr::new(&file.hidden))
 }

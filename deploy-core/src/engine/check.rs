@@ -54,6 +54,9 @@ fn plan(plan: &Plan) -> Result<(), Error> {
     }
     for (index, file) in plan.files.iter().enumerate() {
         check_path(&file.path)?;
+        if let Some(problem) = plan.layout.problem_with(&file.path) {
+            return Err(Error::new(ErrorKind::PlanInvalid, problem).with_next_step("correct the path of the file, or `layout`"));
+        }
         if plan.files[..index].iter().any(|other| other.path == file.path) {
             return Err(Error::new(ErrorKind::PlanInvalid, format!("{} is in the plan twice", file.path.display()))
                 .with_next_step("give every file a path of its own"));

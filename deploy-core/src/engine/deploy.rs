@@ -8,7 +8,7 @@ use crate::engine::group::{Member, check_time};
 use crate::engine::job::Job;
 use crate::engine::overview::RecoveryScope;
 use crate::engine::service::{Again, together};
-use crate::engine::{block_on, check, inspect, push, recover};
+use crate::engine::{block_on, check, generation, inspect, push, recover};
 use crate::error::Error;
 use crate::event::Event;
 use crate::history;
@@ -105,7 +105,7 @@ fn apply(members: Vec<Member>, context: &Context, state: &LazyState, again: Agai
     let order: Vec<String> = members.iter().map(|member| member.plan.name.clone()).collect();
     let mut open: Vec<Member> = Vec::new();
     for mut member in members {
-        match begin(&mut member, context) {
+        match begin(&mut member, context, state) {
             Ok(true) => open.push(member),
             Ok(false) => done.push(member),
             Err(error) => {
@@ -128,10 +128,13 @@ fn apply(members: Vec<Member>, context: &Context, state: &LazyState, again: Agai
 }
 
 /// Checks a member; says whether there may be something to do.
-fn begin(member: &mut Member, context: &Context) -> Result<bool, Error> {
+fn begin(member: &mut Member, context: &Context, state: &LazyState) -> Result<bool, Error> {
     member.enter(context, Stage::Check);
     check_time(context)?;
     check::check(member, context)?;
+    if let Err(error) = generation::retire_later(context, state, member) {
+        member.warn(context, error.full_message());
+    }
     if inspect::is_settled(member, context) {
         member.report.fingerprint.served = member.report.fingerprint.wanted.clone().filter(|_| member.was_seen());
         return Ok(false);

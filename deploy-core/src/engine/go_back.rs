@@ -11,7 +11,7 @@ use crate::engine::job::Job;
 use crate::error::{Error, ErrorKind};
 use crate::host::Attributes;
 use crate::journal::{self, Begin, FileRecord};
-use crate::plan::{Plan, PlanFile};
+use crate::plan::{Layout, Plan, PlanFile};
 use crate::report::Report;
 use crate::secret::SecretBytes;
 use crate::settings::Mode;
@@ -49,6 +49,11 @@ fn plan(job: &Job, to: Option<&str>, context: &Context) -> Result<Plan, Error> {
     plan.going_back = true;
     plan.allow_unsafe_parent = true;
     plan.backups = sets[chosen].members.first().map_or(3, |member| member.backups);
+    // The files of a generation are in `current` of the directory of all.
+    let in_generations = sets[chosen].files.iter().find(|record| record.generation.is_some());
+    if let Some(directory) = in_generations.and_then(|record| record.path.path().parent()?.parent()) {
+        plan.layout = Layout::Generation(directory.to_owned());
+    }
     for record in &sets[chosen].files {
         plan.files.push(file(record, &sets[chosen..], context)?);
     }
@@ -93,7 +98,7 @@ fn file(record: &FileRecord, sets: &[Begin], context: &Context) -> Result<PlanFi
         return Ok(PlanFile::absent(path, record.role));
     };
     let changed = sets.iter().flat_map(|set| &set.files).find(|other| other.path == record.path && other.changes);
-    let (bytes, attributes) = match changed.and_then(|changed| Some((changed, changed.backup.as_ref()?))) {
+    let (bytes, attributes) = match changed.and_then(|changed| Some((changed, changed.backup_name()?))) {
         Some((changed, backup)) => backed_up(changed, backup, context)?,
         None => (in_place(record, context)?, None),
     };
@@ -124,8 +129,8 @@ fn was_a_link(record: &FileRecord) -> Error {
 }
 
 /// The backup of a file, with its attributes where the host has any.
-fn backed_up(record: &FileRecord, backup: &str, context: &Context) -> Result<(SecretBytes, Option<Attributes>), Error> {
-    let (host, backup) = (context.host(), OsStr::new(backup));
+fn backed_up(record: &FileRecord, backup: &OsStr, context: &Context) -> Result<(SecretBytes, Option<Attributes>), Error> {
+    let host = context.host();
     let lost = |error| lost(record).with_source(error);
     let hidden = hidden_of(host, record).map_err(lost)?;
     let bytes = found(host.read(&hidden, backup, SIZE_LIMIT), record)?;

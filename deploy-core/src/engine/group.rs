@@ -1,6 +1,6 @@
 //! What the stages work on: the targets that share one service, with what was found out about them.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -60,7 +60,9 @@ pub(super) struct File {
     /// `None`: does not exist.
     pub(super) before: Option<Before>,
     pub(super) action: FileAction,
-    /// The target's own directory beside it.
+    /// It goes into a new generation with the others, whatever happens to it itself.
+    pub(super) moves: bool,
+    /// The target's own directory beside it; the new generation, in that layout.
     pub(super) hidden: Option<Directory>,
     /// The new file.
     pub(super) staged: Option<Status>,
@@ -86,13 +88,25 @@ pub(super) struct Before {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Backup {
     Copy,
+    /// It stays where it is: in the old generation.
+    Generation,
     Link,
 }
 
 impl File {
     /// Whether its name is switched in this deployment.
     pub(super) fn switches(&self) -> bool {
-        self.action != FileAction::Keep
+        self.moves || self.action != FileAction::Keep
+    }
+
+    /// What the new file is called in the hidden directory, or in the new generation.
+    pub(super) fn staged_name(&self, id: u64, index: usize) -> OsString {
+        self.place.generations.as_ref().map_or_else(|| staged_name(id, index).into(), |_| self.place.name.clone())
+    }
+
+    /// What the old file is called there, or in the old generation.
+    pub(super) fn backup_name(&self, id: u64, index: usize) -> OsString {
+        self.place.generations.as_ref().map_or_else(|| format!("{id:08}.{index}.old").into(), |_| self.place.name.clone())
     }
 
     pub(super) fn live(&self) -> (&Directory, &OsStr) {
@@ -122,10 +136,6 @@ pub(super) fn staged_name(id: u64, index: usize) -> String {
     format!("{id:08}.{index}.new")
 }
 
-pub(super) fn backup_name(id: u64, index: usize) -> String {
-    format!("{id:08}.{index}.old")
-}
-
 /// Digest of what a plan wants: every path with its content.
 pub(super) fn plan_digest(plan: &Plan) -> String {
     let parts = plan.files.iter().flat_map(|file| {
@@ -135,7 +145,8 @@ pub(super) fn plan_digest(plan: &Plan) -> String {
         };
         [file.path.as_os_str().as_encoded_bytes(), content]
     });
-    hex(&sha256_of_parts(parts))
+    let layout = plan.layout.directory().map(|directory| directory.as_os_str().as_encoded_bytes());
+    hex(&sha256_of_parts(parts.chain(layout)))
 }
 
 impl Member {

@@ -7,9 +7,11 @@ use crate::context::Context;
 use crate::destination::{Place, Resolver};
 use crate::digest::{hex, sha256};
 use crate::engine::check;
+use crate::engine::generation::{has_drifted, is_open};
 use crate::engine::group::{Before, File, Member, Wanted};
 use crate::engine::overview::{FileAction, TargetState};
 use crate::error::{Error, ErrorKind};
+use crate::generation;
 use crate::host::{Attributes, Host, Identity, Metadata};
 use crate::lock::LockKeys;
 use crate::plan::{Content, PlanFile, Role};
@@ -32,7 +34,7 @@ pub(super) fn is_settled(member: &Member, context: &Context) -> bool {
     if !endpoints.is_empty() && marker.verified != Verified::Seen {
         return false;
     }
-    member.plan.files.iter().all(|file| is_as_wanted(context.host(), file))
+    member.plan.files.iter().all(|file| is_as_wanted(context.host(), file)) && is_open(context.host(), member)
 }
 
 fn is_as_wanted(host: &dyn Host, file: &PlanFile) -> bool {
@@ -61,8 +63,15 @@ pub(super) fn locate(
     keys: &mut LockKeys,
 ) -> Result<Vec<Place>, Error> {
     let mut places: Vec<Place> = Vec::with_capacity(member.plan.files.len());
+    let generations = match member.plan.layout.directory() {
+        Some(directory) => Some(generation::locate(context, us, resolver, directory, member.name())?),
+        None => None,
+    };
     for file in &member.plan.files {
-        let place = resolver.resolve(context.host(), us, &file.path, member.plan.links)?;
+        let place = match &generations {
+            Some(generations) => generations.place(context.host(), &file.path)?,
+            None => resolver.resolve(context.host(), us, &file.path, member.plan.links)?,
+        };
         if let Some(index) = places.iter().position(|other| other.same(&place)) {
             let other = &member.plan.files[index].path;
             return Err(Error::new(
@@ -71,8 +80,8 @@ pub(super) fn locate(
             )
             .with_next_step("give every file of the plan a file of its own"));
         }
-        let directory = place.directory.status();
-        keys.add_destination((directory.device, directory.inode), &place.name);
+        let (directory, name) = place.lock();
+        keys.add_destination(directory, name);
         places.push(place);
     }
     Ok(places)
@@ -86,6 +95,10 @@ pub(super) fn inspect(member: &mut Member, context: &Context, us: &Identity, pla
     let mut files = Vec::with_capacity(places.len());
     for (file, place) in member.plan.files.iter().zip(places) {
         files.push(inspect_file(member, context.host(), us, file, place, defaults)?);
+    }
+    if member.plan.layout.directory().is_some() && files.iter().any(File::switches) {
+        // A new generation has all of them.
+        files.iter_mut().for_each(|file| file.moves = true);
     }
     member.files = files;
     exposed_keys(member, context);
@@ -148,7 +161,7 @@ fn inspect_file(
         may_own(&file.path, us, &wanted.metadata)?;
     }
     let path = file.path.clone();
-    Ok(File { path, role: file.role, place, wanted, before, action, hidden: None, staged: None, backup: None })
+    Ok(File { path, role: file.role, place, wanted, before, action, moves: false, hidden: None, staged: None, backup: None })
 }
 
 fn read_before(host: &dyn Host, place: &Place) -> Result<Option<Before>, Error> {
@@ -305,7 +318,11 @@ fn state(member: &Member, context: &Context) -> TargetState {
     if !settled || (to_be_seen && !seen) || context.force() {
         return TargetState::Owed;
     }
-    if actions().any(|action| action == FileAction::Repair) { TargetState::Drift } else { TargetState::Unchanged }
+    if actions().any(|action| action == FileAction::Repair) || has_drifted(member) {
+        TargetState::Drift
+    } else {
+        TargetState::Unchanged
+    }
 }
 
 /// Whether the plan rests on files that are still what they were.

@@ -3,6 +3,7 @@
 mod acknowledge;
 mod check;
 mod deploy;
+mod generation;
 mod go_back;
 mod group;
 mod inspect;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::command::Command;
 use crate::context::Context;
 use crate::engine::acknowledge::{keep_as_sets, prune_sets};
+use crate::engine::generation::old_content;
 use crate::engine::inspect::is_pair;
 use crate::engine::job::Job;
 use crate::engine::overview::{Recovered, RecoveryScope};
@@ -82,7 +83,8 @@ fn lock_and_settle(jobs: &[Job], scope: RecoveryScope, context: &Context, state:
 pub(super) fn keys(journal: &Journal) -> LockKeys {
     let mut keys = LockKeys::of_targets(journal.targets());
     for file in journal.begin.iter().flat_map(|begin| &begin.files) {
-        keys.add_destination(file.directory_id, &file.name.0);
+        let (directory, name) = file.lock();
+        keys.add_destination(directory, name);
     }
     keys
 }
@@ -312,6 +314,10 @@ impl Settling<'_> {
         let foreign: Vec<&Recorded<'_>> = changing().filter(|file| matches!(file.now(host), Ok(Now::Foreign))).collect();
         let conflict =
             || foreign.first().map_or_else(|| Error::new(ErrorKind::Conflict, "a file was changed"), |file| file.foreign());
+        // Of a generation, all files go back or none.
+        if foreign.iter().any(|file| file.record.generation.is_some()) {
+            return Err(conflict().with_live(Live::Unknown));
+        }
         let after =
             files.iter().map(|file| Ok((file.record.role, self.bytes_after(file)?))).collect::<Result<Vec<_>, Error>>()?;
         if !is_pair(&after) {
@@ -322,7 +328,7 @@ impl Settling<'_> {
             .map_err(|error| invalid(self.state.journal.path(), "cannot be written", error))?;
         let kept: Vec<String> = foreign.iter().map(|file| file.record.path.path().display().to_string()).collect();
         for file in changing().filter(|file| matches!(file.now(host), Ok(Now::Missing | Now::New))) {
-            file.restore(host)?;
+            file.restore(host, files)?;
         }
         self.owe_old(
             files,
@@ -337,6 +343,10 @@ impl Settling<'_> {
         let failed = |error: std::io::Error| invalid(&file.record.real_path(), "cannot be read", error);
         if file.record.role == Role::Opaque {
             return Ok(None);
+        }
+        // None of these is foreign, so that its place shows the old generation then.
+        if let Some(generation) = &file.record.generation {
+            return old_content(host, file, generation).map_err(failed);
         }
         let goes_back = file.record.changes && matches!(file.now(host).map_err(failed)?, Now::Missing | Now::New);
         let read = match (&file.hidden, &file.record.backup) {
@@ -411,6 +421,7 @@ impl Settling<'_> {
             sequence: self.begin.id.max(before.sequence),
             sets,
             hold: member.hold.clone(),
+            open: self.begin.files.iter().any(|file| file.generation.is_some()),
             at: None,
         };
         let host = self.context.host();

@@ -42,8 +42,8 @@ impl Group<'_> {
         let files = self.members.iter().flat_map(|member| &member.files);
         let pair = |(record, file): (&'r crate::journal::FileRecord, &super::group::File)| Recorded {
             record,
-            directory: file.place.directory.clone(),
-            hidden: file.hidden.clone(),
+            directory: file.place.switched_in().clone(),
+            hidden: file.hidden.clone().filter(|_| record.generation.is_none()),
         };
         begin.files.iter().zip(files).map(pair).collect()
     }

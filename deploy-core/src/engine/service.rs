@@ -5,7 +5,7 @@ use crate::destination::{Place, Resolver};
 use crate::engine::acknowledge::set_name;
 use crate::engine::group::{Group, Member, plan_digest};
 use crate::engine::overview::{FileAction, RecoveryScope, TargetState};
-use crate::engine::{inspect, prove, recover, second_names, stage};
+use crate::engine::{generation, inspect, prove, recover, second_names, stage};
 use crate::error::{Error, ErrorKind};
 use crate::host::{Identity, SyncPoint};
 use crate::journal::Journal;
@@ -146,7 +146,10 @@ fn one_writer_each(members: &[Member], places: &[Vec<Place>]) -> Result<(), Erro
     let all: Vec<(&Member, &Place)> =
         members.iter().zip(places).flat_map(|(member, own)| own.iter().map(move |place| (member, place))).collect();
     for (index, (member, place)) in all.iter().enumerate() {
-        if let Some((other, _)) = all[..index].iter().find(|(_, other)| other.same(place)) {
+        let clashes = |(other, there): &&(&Member, &Place)| {
+            there.same(place) || (other.name() != member.name() && there.shares_generations(place))
+        };
+        if let Some((other, _)) = all[..index].iter().find(clashes) {
             return Err(Error::new(
                 ErrorKind::ConfigurationInvalid,
                 format!("the targets {} and {} both write {}", other.name(), member.name(), place.path().display()),
@@ -229,6 +232,7 @@ fn repair_files(group: &mut Group<'_>) -> Result<(), Error> {
     let host = group.context.host();
     let mut round = Vec::new();
     for member in &mut group.members {
+        generation::repair(host, member)?;
         for file in &mut member.files {
             stage::repair(host, file)?;
             if file.action == FileAction::Repair {
@@ -324,6 +328,7 @@ const FIRST: u64 = 1;
 fn next_id(group: &Group<'_>) -> Result<u64, Error> {
     let sequence = |member: &Member| member.marker.as_ref().map_or(0, |marker| marker.sequence);
     let last = group.members.iter().map(sequence).max().unwrap_or_default();
+    let last = last.max(generation::latest(group.host(), &group.members)?);
     last.checked_add(FIRST).ok_or_else(|| {
         let targets = group.state.targets.path().display();
         Error::new(ErrorKind::StateInvalid, format!("a marker or set in {targets} has the largest number there is"))

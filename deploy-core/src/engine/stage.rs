@@ -3,9 +3,9 @@
 use std::ffi::OsStr;
 use std::io;
 
-use crate::engine::advice;
-use crate::engine::group::{Backup, File, Group, Member, backup_name, staged_name};
+use crate::engine::group::{Backup, File, Group, Member};
 use crate::engine::overview::FileAction;
+use crate::engine::{advice, generation};
 use crate::error::{Error, ErrorKind};
 use crate::host::{Directory, FileKind, Host, Identity, SyncPoint};
 use crate::report::Stage;
@@ -13,7 +13,8 @@ use crate::state::State;
 use crate::vault;
 
 impl Group<'_> {
-    /// Opens the hidden directories, sweeps what a killed run left there, writes and links. Adds what has to be synced.
+    /// Opens the hidden directories, sweeps what a killed run left there, writes and links; in the layout `generation`,
+    /// writes all files of a new one. Adds what has to be synced.
     pub(super) fn stage(&mut self, us: &Identity, round: &mut Vec<SyncPoint>) -> Result<(), Error> {
         self.enter(Stage::Stage);
         self.open_hidden(us, round)?;
@@ -21,12 +22,19 @@ impl Group<'_> {
             for (index, file) in member.files.iter_mut().enumerate().filter(|(_, file)| file.switches()) {
                 stage(self.context.host(), self.id, index, file, round)?;
             }
+            generation::open_to_readers(self.context.host(), member)?;
         }
         Ok(())
     }
 
     fn open_hidden(&mut self, us: &Identity, round: &mut Vec<SyncPoint>) -> Result<(), Error> {
         for member in &mut self.members {
+            if member.generations().is_some() {
+                if member.files.iter().any(File::switches) {
+                    generation::begin(self.context, self.state, us, self.id, member, round)?;
+                }
+                continue;
+            }
             let target = vault::target_directory(self.context, &member.plan.name);
             let kept = kept(member);
             for index in 0..member.files.len() {
@@ -63,9 +71,10 @@ impl Group<'_> {
         for member in &self.members {
             for (index, file) in member.files.iter().enumerate() {
                 let Some(hidden) = &file.hidden else { continue };
-                let _swept_later = host.unlink(hidden, OsStr::new(&staged_name(self.id, index)));
-                let _swept_later = host.unlink(hidden, OsStr::new(&backup_name(self.id, index)));
+                let _swept_later = host.unlink(hidden, &file.staged_name(self.id, index));
+                let _swept_later = host.unlink(hidden, &file.backup_name(self.id, index));
             }
+            generation::unstage(host, self.id, member);
         }
     }
 }
@@ -100,13 +109,12 @@ fn sweep(host: &dyn Host, hidden: &Directory, state: &State, target: &str, kept:
 fn stage(host: &dyn Host, id: u64, index: usize, file: &mut File, round: &mut Vec<SyncPoint>) -> Result<(), Error> {
     let Some(hidden) = file.hidden.clone() else { return Err(file.unstaged()) };
     if let Some(wanted) = &file.wanted {
-        let name = staged_name(id, index);
-        let name = OsStr::new(&name);
+        let name = file.staged_name(id, index);
         let created = host
-            .create(&hidden, name, wanted.bytes.expose(), &wanted.metadata)
+            .create(&hidden, &name, wanted.bytes.expose(), &wanted.metadata)
             .map_err(|error| failed("cannot be written beside its final place", &file.path, error))?;
         file.staged = Some(created.status().clone());
-        round.push(created.sync_point(&hidden, name));
+        round.push(created.sync_point(&hidden, &name));
     }
     file.backup = back_up(host, id, index, file, &hidden, round)?;
     Ok(())
@@ -125,9 +133,12 @@ fn back_up(
     if file.before.is_none() && !is_link {
         return Ok(None);
     }
-    let name = backup_name(id, index);
+    if file.place.generations.is_some() {
+        return Ok(Some(Backup::Generation));
+    }
+    let name = file.backup_name(id, index);
     let (directory, live) = file.live();
-    let refused = match host.link((directory, live), (hidden, OsStr::new(&name))) {
+    let refused = match host.link((directory, live), (hidden, &name)) {
         Ok(()) => return linked(host, file, hidden, &name).map(Some),
         Err(error) => error,
     };
@@ -141,17 +152,15 @@ fn back_up(
     let Some(before) = file.before.as_ref().filter(|_| copy) else {
         return Err(failed("cannot be backed up", &file.path, refused));
     };
-    let name = OsStr::new(&name);
     let copy = host
-        .create(hidden, name, before.bytes.expose(), &before.metadata())
+        .create(hidden, &name, before.bytes.expose(), &before.metadata())
         .map_err(|error| failed("cannot be backed up", &file.path, error))?;
-    round.push(copy.sync_point(hidden, name));
+    round.push(copy.sync_point(hidden, &name));
     Ok(Some(Backup::Copy))
 }
 
 /// The second name is one of the file that was looked at, or goes again: another may have taken its place.
-fn linked(host: &dyn Host, file: &File, hidden: &Directory, name: &str) -> Result<Backup, Error> {
-    let name = OsStr::new(name);
+fn linked(host: &dyn Host, file: &File, hidden: &Directory, name: &OsStr) -> Result<Backup, Error> {
     let now = host.status(hidden, name).map_err(|error| failed("cannot be backed up", &file.path, error))?;
     let seen = file.before.as_ref().map(|before| &before.status).or(file.place.status.as_ref());
     if now.zip(seen).is_some_and(|(now, seen)| now.same_file(seen)) {

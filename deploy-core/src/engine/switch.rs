@@ -1,10 +1,8 @@
 //! Stages 7 and 8: the intent goes onto the medium, then the names are switched, then the names go onto the medium.
 
-use std::ffi::OsStr;
-
-use crate::engine::advice;
-use crate::engine::group::{File, Group, Member, backup_name, staged_name};
+use crate::engine::group::{File, Group, Member};
 use crate::engine::overview::FileAction;
+use crate::engine::{advice, generation};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::host::{FileKind, Host, Status, SyncPoint};
@@ -44,12 +42,17 @@ impl Group<'_> {
             for (index, file) in member.files.iter().enumerate().filter(|(_, file)| file.switches()) {
                 switch(self.context.host(), self.id, index, file)?;
                 self.context.emit(&Event::Swapped { target: member.plan.name.clone(), path: file.path.clone() });
-                member.report.changed_files.push(file.path.clone());
+                if file.action != FileAction::Keep {
+                    member.report.changed_files.push(file.path.clone());
+                }
             }
         }
-        let round: Vec<SyncPoint> =
-            self.files().filter(|file| file.switches()).map(|file| SyncPoint::Directory(file.place.directory.clone())).collect();
-        let place = self.files().find(|file| file.switches()).map(|file| file.place.directory.path().to_owned());
+        let round: Vec<SyncPoint> = self
+            .files()
+            .filter(|file| file.switches())
+            .map(|file| SyncPoint::Directory(file.place.switched_in().clone()))
+            .collect();
+        let place = self.files().find(|file| file.switches()).map(|file| file.place.switched_in().path().to_owned());
         self.host().sync(&without_repeats(round)).map_err(|error| {
             Error::new(ErrorKind::NotDurable, "the switch could not be put on the medium")
                 .with_next_step(advice(&error, place.as_deref().unwrap_or(self.state.root.path())))
@@ -61,6 +64,14 @@ impl Group<'_> {
     /// Stops if a destination is not what was inspected any more.
     fn nobody_else(&self) -> Result<(), Error> {
         for file in self.files().filter(|file| file.switches()) {
+            if let Some(generations) = &file.place.generations {
+                let still = generations.is_still(self.host()).map_err(|error| conflict(file).with_source(error))?;
+                match (still, &generations.current) {
+                    (false, _) => return Err(conflict(file)),
+                    (true, None) => continue,
+                    (true, Some(_)) => {}
+                }
+            }
             let (directory, name) = file.live();
             let now = self.host().status(directory, name).map_err(|error| conflict(file).with_source(error))?;
             let same = match (&file.before, &now) {
@@ -97,7 +108,8 @@ impl Group<'_> {
     }
 
     fn file_record(&self, member: usize, from: &Member, index: usize, file: &File) -> FileRecord {
-        let switches = file.switches();
+        let (switches, directory) = (file.switches(), file.place.switched_in());
+        let text = |name: std::ffi::OsString| name.to_string_lossy().into_owned();
         let old = file.before.as_ref().map(|before| facts(before.sha256.clone(), &before.status));
         let new = match (&file.wanted, &file.staged) {
             (Some(wanted), Some(staged)) if switches => Some(facts(wanted.sha256.clone(), staged)),
@@ -108,16 +120,17 @@ impl Group<'_> {
             member,
             role: file.role,
             path: file.path.as_path().into(),
-            directory: file.place.directory.path().into(),
-            directory_id: (file.place.directory.status().device, file.place.directory.status().inode),
+            directory: directory.path().into(),
+            directory_id: (directory.status().device, directory.status().inode),
             name: file.place.name.as_os_str().into(),
             hidden: crate::vault::target_directory(self.context, from.name()),
-            staged: file.staged.as_ref().filter(|_| switches).map(|_| staged_name(self.id, index)),
-            backup: file.backup.map(|_| backup_name(self.id, index)),
+            staged: file.staged.as_ref().filter(|_| switches).map(|_| text(file.staged_name(self.id, index))),
+            backup: file.backup.map(|_| text(file.backup_name(self.id, index))),
             old_is_link: file.place.status.as_ref().is_some_and(|status| status.kind == FileKind::Symlink),
             old,
             new,
             changes: switches,
+            generation: generation::record(self.id, file),
         }
     }
 }
@@ -165,12 +178,15 @@ fn switch(host: &dyn Host, id: u64, index: usize, file: &File) -> Result<(), Err
     let failed = |error: std::io::Error| {
         let kind = if error.kind() == std::io::ErrorKind::AlreadyExists { ErrorKind::Conflict } else { ErrorKind::StageFailed };
         Error::new(kind, format!("{} could not be switched", file.path.display()))
-            .with_next_step(advice(&error, file.place.directory.path()))
+            .with_next_step(advice(&error, file.place.switched_in().path()))
             .with_source(error)
     };
+    if let Some(generations) = &file.place.generations {
+        return generation::switch(host, id, generations).map_err(failed);
+    }
     let Some(hidden) = &file.hidden else { return Err(file.unstaged()) };
-    let name = staged_name(id, index);
-    let (from, to) = ((hidden, OsStr::new(&name)), file.live());
+    let name = file.staged_name(id, index);
+    let (from, to) = ((hidden, name.as_os_str()), file.live());
     match file.action {
         FileAction::Keep => Ok(()),
         FileAction::Remove => host.unlink(to.0, to.1).map_err(failed),

@@ -6,12 +6,14 @@ use std::path::Path;
 
 use crate::context::Context;
 use crate::digest::{hex, sha256};
+use crate::engine::generation;
 use crate::error::{Error, ErrorKind};
+use crate::generation::CURRENT;
 use crate::host::{Directory, FileKind, Host, Metadata, Status, SyncPoint};
 use crate::journal::{Begin, Facts, FileRecord};
 use crate::secret::SecretBytes;
 use crate::state::invalid;
-use crate::vault::{self, HIDDEN};
+use crate::vault;
 
 const SIZE_LIMIT: u64 = 64 << 20;
 
@@ -20,7 +22,7 @@ const SIZE_LIMIT: u64 = 64 << 20;
 pub(super) struct Recorded<'a> {
     pub(super) record: &'a FileRecord,
     pub(super) directory: Directory,
-    /// `None` if the file does not change, or if nothing was ever put on the medium beside it.
+    /// `None` if the file does not change, if it has no need of one, or if nothing was ever put on the medium beside it.
     pub(super) hidden: Option<Directory>,
 }
 
@@ -53,7 +55,7 @@ pub(super) fn open<'a>(host: &dyn Host, begin: &'a Begin) -> Result<Vec<Recorded
         if !is_recorded(host, begin, record, &directory).map_err(|error| gone(record).with_source(error))? {
             return Err(gone(record));
         }
-        let hidden = match record.changes {
+        let hidden = match record.changes && record.generation.is_none() {
             // `None`: a power cut before the first round of syncs may have kept the journal and lost all else.
             true => vault::open(host, &us, &directory, &record.hidden).map_err(|error| gone(record).with_source(error))?,
             false => None,
@@ -87,6 +89,9 @@ impl Recorded<'_> {
     /// By inode, confirmed by digest; by digest alone where inodes are not stable.
     pub(super) fn now(&self, host: &dyn Host) -> io::Result<Now> {
         let record = self.record;
+        if let Some(generation) = &record.generation {
+            return generation::now(host, self, generation);
+        }
         let (directory, name) = self.live();
         let Some(status) = host.status(directory, name)? else {
             let old = record.old.is_none() && !record.old_is_link;
@@ -119,7 +124,11 @@ impl Recorded<'_> {
     }
 
     /// Puts the old file back: a third name for it replaces the live one, so that its last durable name is never used up.
-    pub(super) fn restore(&self, host: &dyn Host) -> Result<(), Error> {
+    /// `files` are all of the deployment.
+    pub(super) fn restore(&self, host: &dyn Host, files: &[Recorded<'_>]) -> Result<(), Error> {
+        if let Some(generation) = &self.record.generation {
+            return generation::restore(host, self, generation, files);
+        }
         let live = self.live();
         let failed = |error: io::Error| self.failed("could not be put back").with_source(error);
         let Some(backup) = &self.record.backup else {
@@ -162,11 +171,16 @@ impl Recorded<'_> {
         Ok(Some((bytes, status)))
     }
 
-    fn failed(&self, problem: &str) -> Error {
+    pub(super) fn failed(&self, problem: &str) -> Error {
         let record = self.record;
-        let backup = match &record.backup {
+        let backup = match record.backup_name() {
+            Some(_) if record.generation.is_some() => {
+                let (old, link) = (record.backup_directory(), record.directory.path().join(CURRENT));
+                let name = Path::new(old.file_name().unwrap_or_default());
+                format!("the old files are in {0}; compare, and ln -sfn {1} {2}", old.display(), name.display(), link.display())
+            }
             Some(backup) => {
-                let path = record.directory.path().join(HIDDEN).join(&record.hidden).join(backup);
+                let path = record.backup_directory().join(backup);
                 format!("the old file is {}; compare, and copy it back by hand", path.display())
             }
             None => "it did not exist before; remove it by hand if nothing uses it".to_owned(),
@@ -174,8 +188,11 @@ impl Recorded<'_> {
         Error::new(ErrorKind::RollbackFailed, format!("{} {problem}", record.path.path().display())).with_next_step(backup)
     }
 
-    /// Removes what the deployment left in the hidden directory.
+    /// Removes what the deployment left in the hidden directory, or the generation that it made.
     pub(super) fn sweep(&self, host: &dyn Host) -> io::Result<()> {
+        if let Some(generation) = self.record.generation.as_ref().filter(|_| self.record.changes) {
+            return crate::generation::remove(host, &self.directory, &generation.new);
+        }
         let Some(hidden) = &self.hidden else { return Ok(()) };
         for name in [&self.record.staged, &self.record.backup].into_iter().flatten() {
             host.unlink(hidden, OsStr::new(name))?;
@@ -212,7 +229,7 @@ pub(super) fn restore_all(
     for file in files.iter().rev().filter(|file| file.record.changes) {
         let result = match file.now(host) {
             Ok(Now::Old) => continue,
-            Ok(Now::Missing | Now::New) => file.restore(host),
+            Ok(Now::Missing | Now::New) => file.restore(host, files),
             Ok(Now::Foreign) => Err(file.foreign()),
             Err(error) => Err(file.failed("cannot be looked at").with_source(error)),
         };

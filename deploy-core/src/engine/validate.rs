@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::command::{Command, CommandError, CommandOutput, Limits};
 use crate::context::Context;
-use crate::engine::group::{File, Group, Member, staged_name};
+use crate::engine::group::{File, Group, Member};
 use crate::engine::inspect::reached;
+use crate::engine::overview::FileAction;
 use crate::error::{Error, ErrorKind};
 use crate::host::{Directory, Host, Metadata};
 use crate::plan::{Minimal, Validate};
@@ -78,7 +79,7 @@ impl Group<'_> {
         let staged = Staged {
             view: self.members.iter().flat_map(|member| self.staged_paths(member)).collect(),
             found: self.found_paths(&self.members[index]),
-            removes: self.files().any(|file| file.switches() && file.wanted.is_none()),
+            removes: self.files().any(|file| file.action == FileAction::Remove),
             renewal: self.files().all(|file| file.before.is_some()),
             scratch: &self.state.root,
             mount_point: self.state.view(self.host()).map_err(scratch_failed)?,
@@ -107,14 +108,14 @@ impl Group<'_> {
         let id = self.id;
         let staged = member.files.iter().enumerate().filter(|(_, file)| file.staged.is_some());
         staged
-            .filter_map(|(index, file)| Some((file.hidden.as_ref()?.path().join(staged_name(id, index)), file.place.path())))
+            .filter_map(|(index, file)| Some((file.hidden.as_ref()?.path().join(file.staged_name(id, index)), file.place.path())))
             .collect()
     }
 
     fn found_paths(&self, member: &Member) -> Vec<PathBuf> {
         let id = self.id;
         let path = |(index, file): (usize, &File)| match (&file.staged, &file.hidden) {
-            (Some(_), Some(hidden)) => hidden.path().join(staged_name(id, index)),
+            (Some(_), Some(hidden)) => hidden.path().join(file.staged_name(id, index)),
             _ => file.place.path(),
         };
         member.files.iter().enumerate().map(path).collect()

@@ -58,6 +58,12 @@ pub trait Host: fmt::Debug + Send + Sync + 'static {
     /// `AlreadyExists` and the like.
     fn create_child(&self, parent: &Directory, name: &OsStr) -> io::Result<()>;
 
+    /// Sets the nine permission bits of a directory.
+    ///
+    /// # Errors
+    /// What changing them gives.
+    fn set_directory_mode(&self, directory: &Directory, mode: u32) -> io::Result<()>;
+
     /// Removes an empty directory.
     ///
     /// # Errors
@@ -125,6 +131,12 @@ pub trait Host: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What writing gives.
     fn append(&self, directory: &Directory, name: &OsStr, bytes: &[u8], durable: bool) -> io::Result<()>;
+
+    /// Creates a symbolic link to `target`, which is written into it as it is.
+    ///
+    /// # Errors
+    /// `AlreadyExists` and the like.
+    fn symlink(&self, directory: &Directory, name: &OsStr, target: &Path) -> io::Result<()>;
 
     /// Gives a file a second name (hard link). Fails if the new name exists.
     ///

@@ -62,6 +62,7 @@ fn begin() -> Begin {
         old: facts(5),
         new: facts(6),
         changes: true,
+        generation: None,
     };
     let absent = FileRecord { role: Role::Opaque, old: None, new: None, staged: None, backup: None, ..file.clone() };
     let before = Marker {
@@ -73,6 +74,7 @@ fn begin() -> Begin {
         sequence: 6,
         sets: vec![4, 5, 6],
         hold: None,
+        open: false,
         at: None,
     };
     let member = Member {

@@ -35,8 +35,8 @@ pub(super) enum Step {
     Overlay { lower: CString, at: CString, work: CString, options: CString, cover: usize, required: bool },
     /// Show a tree of the original as it is.
     Tree { from: CString, at: CString },
-    /// Make a final path that does not exist, if what covers its directory is ours to write to.
-    Create { at: CString, cover: Option<usize> },
+    /// Make a final path, or a directory on the way to one, that does not exist, if what covers it is ours to write to.
+    Create { at: CString, cover: Option<usize>, directory: bool },
     /// Bind one file onto another, read-only.
     Bind { from: CString, at: CString },
     /// Bind a directory of the tmpfs onto another.
@@ -126,13 +126,15 @@ impl Step {
                 }
             }
             Self::Tree { from, at } => out_of_reach(rustix::mount::mount_bind_recursive(from.as_c_str(), at.as_c_str())),
-            Self::Create { at, cover } => {
-                // On a bind of the original, this would make the file for everybody.
+            Self::Create { at, cover, directory } => {
+                // On a bind of the original, this would make it for everybody.
                 let ours = cover.is_some_and(|cover| cover == OWN || covers.get(cover).copied().unwrap_or(false));
-                if !ours {
-                    return Err(Errno::OPNOTSUPP);
+                match (ours, directory) {
+                    (false, _) => Err(Errno::OPNOTSUPP),
+                    (true, true) => rustix::fs::mkdirat(CWD, at, Mode::RWXU)
+                        .and_then(|()| rustix::fs::chmodat(CWD, at, Mode::from_raw_mode(0o755), AtFlags::empty())),
+                    (true, false) => make_file(at),
                 }
-                make_file(at)
             }
             Self::Bind { from, at } => {
                 rustix::mount::mount_bind(from.as_c_str(), at.as_c_str())?;

@@ -38,7 +38,8 @@ use recipe::Recipe;
 pub struct StagedView {
     /// Each staged file and the final path that it is to be seen at; both absolute. May be empty: then the view shows the
     /// live files, which is how a failing validator is told from a view that it cannot work in. A final path that is a
-    /// symbolic link is followed, so that the staged bytes are seen under every name of the real file.
+    /// symbolic link is followed, so that the staged bytes are seen under every name of the real file. Neither the final
+    /// path nor the directory that it lies in needs to exist.
     pub files: Vec<(PathBuf, PathBuf)>,
     /// An existing private directory that the view may use as its mount point. Nothing is written to it outside the view.
     /// No staged file may lie in it.

@@ -1,5 +1,6 @@
 //! Planning a view in the parent, where allocating and failing are allowed.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::Metadata;
 use std::io;
@@ -57,6 +58,8 @@ impl Recipe {
 struct Final {
     path: PathBuf,
     exists: bool,
+    /// The directory on the way to it that exists; from there on, directories have to be made.
+    directory: PathBuf,
 }
 
 struct Planner {
@@ -91,11 +94,13 @@ impl Planner {
             }
         }
         self.logs(&needed)?;
+        self.directories_on_the_way(finals)?;
         for (staged, found) in finals {
             let at = within(&found.path)?;
             if !found.exists {
                 let cover = self.cover_of(&found.path);
-                self.push(format!("create {}", found.path.display()), Step::Create { at: at.clone(), cover });
+                let step = Step::Create { at: at.clone(), cover, directory: false };
+                self.push(format!("create {}", found.path.display()), step);
             }
             self.push(format!("bind {}", found.path.display()), Step::Bind { from: c_path(staged)?, at });
         }
@@ -182,12 +187,26 @@ impl Planner {
     /// give its copies of the directories above to users who do not exist there.
     fn directories_of_new_files(&mut self, finals: &[(&Path, Final)]) -> io::Result<()> {
         for (_, found) in finals.iter().filter(|(_, found)| !found.exists) {
-            let Some(parent) = found.path.parent() else { continue };
+            let parent = &found.directory;
             let known = self.covers.iter().any(|(path, _)| path == parent);
             let mounts_inside = self.mounts.iter().any(|mount| mount.path.starts_with(parent));
             if !known && !mounts_inside {
                 self.overlay(parent, &std::fs::metadata(parent)?, true)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Each directory that new files lie in and that does not exist, once, the outer before the inner.
+    fn directories_on_the_way(&mut self, finals: &[(&Path, Final)]) -> io::Result<()> {
+        let mut made = BTreeSet::new();
+        for (_, found) in finals {
+            let missing = found.path.ancestors().skip(1).take_while(|ancestor| *ancestor != found.directory);
+            made.extend(missing.map(Path::to_owned));
+        }
+        for path in made {
+            let step = Step::Create { at: within(&path)?, cover: self.cover_of(&path), directory: true };
+            self.push(format!("create {}", path.display()), step);
         }
         Ok(())
     }
@@ -292,22 +311,35 @@ fn in_user_namespace() -> io::Result<bool> {
     Ok(!map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 
-/// Follows the links on the way to a file that may not exist yet; its directory must.
+/// Follows the links on the way to a file that may not exist yet; nor need the directories that it lies in.
 fn resolve(path: &Path) -> io::Result<Final> {
     let mut path = path.to_owned();
     for _ in 0..LINKS_LIMIT {
         let (Some(parent), Some(name)) = (path.parent().filter(|_| path.is_absolute()), path.file_name()) else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the absolute path of a file"));
         };
-        let real = std::fs::canonicalize(parent)?.join(name);
+        let (directory, missing) = resolve_directory(parent)?;
+        let real = directory.join(missing).join(name);
         match std::fs::symlink_metadata(&real) {
             Ok(found) if found.is_symlink() => path = real.parent().unwrap_or(&real).join(std::fs::read_link(&real)?),
-            Ok(_) => return Ok(Final { path: real, exists: true }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Final { path: real, exists: false }),
+            Ok(_) => return Ok(Final { path: real, exists: true, directory }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Final { path: real, exists: false, directory }),
             Err(error) => return Err(error),
         }
     }
     Err(rustix::io::Errno::LOOP.into())
+}
+
+/// The real path of the part of a directory's path that exists, and the rest.
+fn resolve_directory(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
+    for existing in path.ancestors() {
+        match std::fs::canonicalize(existing) {
+            // A link to nowhere is not the place of a directory that could be made.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && std::fs::symlink_metadata(existing).is_err() => {}
+            found => return Ok((found?, path.strip_prefix(existing).unwrap_or(path).to_owned())),
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
 }
 
 /// The names in a directory; `None` if they cannot be read or are too many.

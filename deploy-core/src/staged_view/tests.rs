@@ -92,6 +92,28 @@ fn a_new_file_appears_only_inside() {
 }
 
 #[test]
+fn new_files_appear_in_directories_that_do_not_exist() {
+    let area = Area::new();
+    fs::write(area.staged("key.pem"), "key").unwrap();
+    let place = area.live("www/current");
+    let files = ["cert.pem", "key.pem"].map(|name| (area.staged(name), place.join(name)));
+    let view = StagedView::new(files.into(), area.base.path().join("view"));
+    let output = run(&view, &format!("cat {}/*; ls {}", place.display(), area.live("").display())).unwrap();
+    assert_eq!(text(&output), "newkeycert.pem\nwww");
+    assert!(!area.live("www").exists());
+    assert!(matches!(run(&view.binds_only(), "true"), Err(CommandError::View { .. })));
+}
+
+#[test]
+fn a_directory_that_is_a_link_to_nowhere_is_not_made() {
+    let area = Area::new();
+    std::os::unix::fs::symlink("nowhere", area.live("current")).unwrap();
+    let files = vec![(area.staged("cert.pem"), area.live("current/cert.pem"))];
+    let error = run(&StagedView::new(files, area.base.path().join("view")), "true").unwrap_err();
+    assert!(matches!(error, CommandError::View { .. }), "{error}");
+}
+
+#[test]
 fn a_view_of_nothing_shows_the_live_files() {
     let area = Area::new();
     let output = run(&area.view(&[]), &format!("cat {}; pwd", area.live("cert.pem").display())).unwrap();
@@ -228,7 +250,7 @@ fn again_with(prefix: &[&str]) {
     let output = command.env("TMPDIR", "/tmp").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("test result: ok. 12 passed; 0 failed"), "{text}");
+    assert!(text.contains("test result: ok. 14 passed; 0 failed"), "{text}");
 }
 
 #[test]

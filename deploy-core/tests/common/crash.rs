@@ -15,8 +15,8 @@ use deploy_core::host::Signal;
 use deploy_core::probe::Endpoint;
 use deploy_core::secret::SecretBytes;
 use deploy_core::{
-    Capabilities, Certificate, Context, Deployment, Error, Event, EventSink, Hooks, Job, Plan, PlanFile, Recovered, Recovery,
-    RecoveryScope, Reload, Report, Role, Target, Verify,
+    Capabilities, Certificate, Context, Deployment, Error, Event, EventSink, Hooks, Job, Layout, Plan, PlanFile, Recovered,
+    Recovery, RecoveryScope, Reload, Report, Role, Target, Verify,
 };
 use deploy_testkit::pki::{Authority, Issued, Request};
 
@@ -30,6 +30,7 @@ pub(crate) struct CrashWorld {
     pub(crate) authority: Authority,
     pub(crate) address: SocketAddr,
     pub(crate) context: Context,
+    pub(crate) layout: Layout,
     pairs: AtomicUsize,
 }
 
@@ -42,11 +43,21 @@ impl Drop for CrashWorld {
 
 impl CrashWorld {
     pub(crate) fn new() -> Self {
+        Self::with_layout(|_| Layout::Replace)
+    }
+
+    /// The same, with the files in the generations of a directory that does not exist yet.
+    pub(crate) fn with_generations() -> Self {
+        Self::with_layout(|root| Layout::Generation(root.join("tls/www")))
+    }
+
+    fn with_layout(layout: impl Fn(&Path) -> Layout) -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("tls")).unwrap();
-        let (server, address) = start_server(root.path());
+        let layout = layout(root.path());
+        let (server, address) = start_server(root.path(), &layout);
         let context = Context::new(root.path().join("state"), deploy_testkit::provider());
-        Self { server, root, authority: Authority::new(), address, context, pairs: AtomicUsize::new(0) }
+        Self { server, root, authority: Authority::new(), address, context, layout, pairs: AtomicUsize::new(0) }
     }
 
     pub(crate) fn issue(&self) -> Issued {
@@ -54,15 +65,15 @@ impl CrashWorld {
     }
 
     pub(crate) fn crt(&self) -> PathBuf {
-        self.root.path().join("tls/www.crt")
+        self.target().crt
     }
 
     pub(crate) fn key(&self) -> PathBuf {
-        self.root.path().join("tls/www.key")
+        self.target().key
     }
 
     pub(crate) fn target(&self) -> FilesTarget {
-        FilesTarget::new(self.root.path(), self.address)
+        FilesTarget::new(self.root.path(), self.address, self.layout.clone())
     }
 
     pub(crate) fn job(&self, issued: &Issued) -> Job {
@@ -101,6 +112,7 @@ impl CrashWorld {
             .env("CRASH_ADDRESS", self.address.to_string())
             .env("CRASH_PAIR", &pair)
             .env("CRASH_WORK", work)
+            .env("CRASH_LAYOUT", self.layout.directory().unwrap_or(Path::new("")))
             .env("CRASH_AT", at)
             .stdin(Stdio::null())
             .output()
@@ -126,6 +138,7 @@ impl CrashWorld {
         // A marker that was being written: the next one takes it away, and there is no secret in it.
         litter.retain(|path| !path.ends_with("applied/.front.new"));
         litter.extend(super::stray_backups(self.root.path()));
+        litter.extend(super::stray_generations(self.root.path()));
         litter
     }
 
@@ -163,15 +176,17 @@ pub(crate) struct FilesTarget {
     pub(crate) key: PathBuf,
     pub(crate) hooks: Hooks,
     pub(crate) backups: usize,
+    pub(crate) layout: Layout,
 }
 
 impl FilesTarget {
-    pub(crate) fn new(root: &Path, address: SocketAddr) -> Self {
+    pub(crate) fn new(root: &Path, address: SocketAddr, layout: Layout) -> Self {
+        let [crt, key] = super::paths(&root.join("tls"), &layout);
         let endpoint = Endpoint::new(address.to_string()).with_server_name(NAME);
         let hooks = Hooks::new()
             .with_reload(Reload::Signal { signal: Signal::Hup, pid_file: root.join("pid") })
             .with_verify(Verify::Endpoints { endpoints: vec![endpoint], timeout: Duration::from_secs(5) });
-        Self { name: "front".to_owned(), crt: root.join("tls/www.crt"), key: root.join("tls/www.key"), hooks, backups: 3 }
+        Self { name: "front".to_owned(), crt, key, hooks, backups: 3, layout }
     }
 
     pub(crate) fn with_hooks(mut self, hooks: Hooks) -> Self {
@@ -195,6 +210,7 @@ impl Target for FilesTarget {
             .with_file(PlanFile::new(&self.crt, Role::Fullchain, certificate.fullchain_pem()))
             .with_file(PlanFile::new(&self.key, Role::Key, certificate.key_pem()))
             .with_backups(self.backups)
+            .with_layout(self.layout.clone())
             .with_hooks(self.hooks.clone());
         Ok(Deployment::Files(plan))
     }
@@ -207,7 +223,11 @@ pub(crate) async fn inner() {
     let (pair, at) = (PathBuf::from(variable("CRASH_PAIR")), variable("CRASH_AT"));
     let (chain, key) = (std::fs::read(pair.join("fullchain.pem")).unwrap(), std::fs::read(pair.join("privkey.pem")).unwrap());
     let certificate = Certificate::from_pem(&chain, &SecretBytes::from(key)).unwrap();
-    let target = FilesTarget::new(&root, variable("CRASH_ADDRESS").parse().unwrap());
+    let layout = match variable("CRASH_LAYOUT").as_str() {
+        "" => Layout::Replace,
+        directory => Layout::Generation(directory.into()),
+    };
+    let target = FilesTarget::new(&root, variable("CRASH_ADDRESS").parse().unwrap(), layout);
     let host = Arc::new(Wrapped::default());
     let mut context = Context::new(root.join("state"), deploy_testkit::provider());
     match at.strip_prefix("operation ") {
@@ -253,12 +273,13 @@ pub(crate) fn die() -> ! {
     unreachable!("the signal cannot be caught")
 }
 
-fn start_server(root: &Path) -> (Child, SocketAddr) {
+fn start_server(root: &Path, layout: &Layout) -> (Child, SocketAddr) {
+    let [crt, key] = super::paths(&root.join("tls"), layout);
     let mut child = Command::new(server_program())
         .args(["--listen", "127.0.0.1:0", "--wait-for-files", "--fullchain"])
-        .arg(root.join("tls/www.crt"))
+        .arg(crt)
         .arg("--key")
-        .arg(root.join("tls/www.key"))
+        .arg(key)
         .arg("--pid-file")
         .arg(root.join("pid"))
         .stdin(Stdio::null())

@@ -14,7 +14,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use deploy_core::probe::Endpoint;
-use deploy_core::{Context, Error, ErrorKind, Event, EventSink, Hooks, Plan, PlanFile, Reload, ReloadCall, Report, Role, Verify};
+use deploy_core::{
+    Context, Error, ErrorKind, Event, EventSink, Hooks, Layout, Plan, PlanFile, Reload, ReloadCall, Report, Role, Verify,
+};
 use deploy_testkit::pki::{Authority, Issued, Request};
 use deploy_testkit::tls_server::TlsServer;
 
@@ -28,20 +30,32 @@ pub(crate) struct World {
     pub(crate) reload: Arc<CountingReload>,
     pub(crate) events: Arc<Recorder>,
     pub(crate) context: Context,
+    pub(crate) layout: Layout,
 }
 
 impl World {
     /// A server that waits for its first files, and an empty directory.
     pub(crate) fn new() -> Self {
+        Self::with_layout(|_| Layout::Replace)
+    }
+
+    /// The same, with the files in the generations of a directory that does not exist yet.
+    pub(crate) fn with_generations() -> Self {
+        Self::with_layout(|tls| Layout::Generation(tls.join("www")))
+    }
+
+    fn with_layout(layout: impl Fn(&Path) -> Layout) -> Self {
         let root = tempfile::tempdir().unwrap();
         let tls = root.path().join("tls");
         fs::create_dir(&tls).unwrap();
-        let server = TlsServer::builder().files(&tls.join("www.crt"), &tls.join("www.key")).wait_for_files().start();
+        let layout = layout(&tls);
+        let [crt, key] = paths(&tls, &layout);
+        let server = TlsServer::builder().files(&crt, &key).wait_for_files().start();
         let server = Arc::new(server);
         let reload = Arc::new(CountingReload::new(Arc::clone(&server)));
         let events = Arc::new(Recorder::default());
         let context = Context::new(root.path().join("state"), deploy_testkit::provider()).with_events(events.clone());
-        Self { authority: Authority::new(), root, server, reload, events, context }
+        Self { authority: Authority::new(), root, server, reload, events, context, layout }
     }
 
     pub(crate) fn tls(&self) -> PathBuf {
@@ -49,11 +63,16 @@ impl World {
     }
 
     pub(crate) fn crt(&self) -> PathBuf {
-        self.tls().join("www.crt")
+        self.place("www.crt")
     }
 
     pub(crate) fn key(&self) -> PathBuf {
-        self.tls().join("www.key")
+        self.place("www.key")
+    }
+
+    /// The path of a file of the plan.
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
+        place(&self.tls(), &self.layout, name)
     }
 
     pub(crate) fn issue(&self) -> Issued {
@@ -72,6 +91,7 @@ impl World {
         Plan::new("front")
             .with_file(PlanFile::new(self.crt(), Role::Fullchain, issued.fullchain_pem.as_bytes()))
             .with_file(PlanFile::new(self.key(), Role::Key, issued.key_pem.as_bytes()))
+            .with_layout(self.layout.clone())
             .with_hooks(self.hooks())
     }
 
@@ -91,16 +111,26 @@ impl World {
         tree
     }
 
-    /// The tree without the engine's hidden directories.
+    /// The tree without the engine's hidden directories; with generations, what is in the current one.
     pub(crate) fn visible(&self) -> BTreeMap<PathBuf, Entry> {
         let mut tree = self.tree();
+        if self.layout != Layout::Replace {
+            tree.clear();
+            let current = self.crt().parent().unwrap().to_owned();
+            if current.exists() {
+                collect(&current, &mut tree);
+            }
+            return tree;
+        }
         tree.retain(|path, _| !path.components().any(|component| component.as_os_str() == ".certdeploy"));
         tree
     }
 
     /// Backups in the hidden directories that belong to no kept set; there must never be any.
     pub(crate) fn stray_backups(&self) -> Vec<PathBuf> {
-        stray_backups(self.root.path())
+        let mut stray = stray_backups(self.root.path());
+        stray.extend(stray_generations(self.root.path()));
+        stray
     }
 
     /// The same world on another host.
@@ -125,6 +155,31 @@ impl World {
     pub(crate) fn litter(&self) -> Vec<PathBuf> {
         litter(self.root.path())
     }
+}
+
+/// Where certificate and key are, in a directory.
+pub(crate) fn paths(tls: &Path, layout: &Layout) -> [PathBuf; 2] {
+    ["www.crt", "www.key"].map(|name| place(tls, layout, name))
+}
+
+fn place(tls: &Path, layout: &Layout, name: &str) -> PathBuf {
+    layout.directory().map_or_else(|| tls.to_owned(), |directory| directory.join("current")).join(name)
+}
+
+/// Generations below a directory, but for the current one, that no set in its `state/targets` goes back to; and what is
+/// left of links.
+pub(crate) fn stray_generations(root: &Path) -> Vec<PathBuf> {
+    let mut tree = BTreeMap::new();
+    collect(root, &mut tree);
+    let is_set = |path: &Path| path.extension().is_some_and(|ending| ending == "set");
+    let sets = tree.iter().filter(|(path, _)| is_set(path)).map(|(_, entry)| String::from_utf8_lossy(&entry.bytes).into_owned());
+    let sets: String = sets.collect();
+    let current: Vec<PathBuf> = tree.iter().filter_map(|(path, entry)| Some(path.with_file_name(entry.link.as_ref()?))).collect();
+    let stray = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.starts_with("generation-") && !current.contains(path) && !sets.contains(&format!("\"old\":\"{name}\""))
+    };
+    tree.into_keys().filter(stray).collect()
 }
 
 /// Staging files and journals below a directory.

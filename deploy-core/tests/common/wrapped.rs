@@ -24,7 +24,9 @@ pub(crate) enum Op {
     RemoveChild,
     Rename,
     RenameNew,
+    SetDirectoryMode,
     SetMetadata,
+    Symlink,
     Sync,
     Unlink,
 }
@@ -145,6 +147,11 @@ impl Host for Wrapped {
         self.inner.create_child(parent, name)
     }
 
+    fn set_directory_mode(&self, directory: &Directory, mode: u32) -> io::Result<()> {
+        self.change(Op::SetDirectoryMode, directory.path().to_owned())?;
+        self.inner.set_directory_mode(directory, mode)
+    }
+
     fn remove_child(&self, parent: &Directory, name: &OsStr) -> io::Result<()> {
         self.change(Op::RemoveChild, path(parent, name))?;
         self.inner.remove_child(parent, name)
@@ -203,6 +210,11 @@ impl Host for Wrapped {
         self.inner.append(directory, name, bytes, durable)
     }
 
+    fn symlink(&self, directory: &Directory, name: &OsStr, target: &Path) -> io::Result<()> {
+        self.change(Op::Symlink, path(directory, name))?;
+        self.inner.symlink(directory, name, target)
+    }
+
     fn link(&self, from: (&Directory, &OsStr), to: (&Directory, &OsStr)) -> io::Result<()> {
         self.change(Op::Link, path(to.0, to.1))?;
         self.inner.link(from, to)
@@ -230,6 +242,7 @@ impl Host for Wrapped {
             _ => PathBuf::new(),
         };
         self.change(Op::Sync, first)?;
+        self.tally("synced", round.len());
         self.inner.sync(round)
     }
 

@@ -125,6 +125,10 @@ impl Host for Counted {
         self.changes(true)?.create_child(parent, name)
     }
 
+    fn set_directory_mode(&self, directory: &Directory, mode: u32) -> io::Result<()> {
+        self.changes(false)?.set_directory_mode(directory, mode)
+    }
+
     fn remove_child(&self, parent: &Directory, name: &OsStr) -> io::Result<()> {
         self.changes(false)?.remove_child(parent, name)
     }
@@ -170,6 +174,10 @@ impl Host for Counted {
 
     fn append(&self, directory: &Directory, name: &OsStr, bytes: &[u8], durable: bool) -> io::Result<()> {
         self.changes(true)?.append(directory, name, bytes, durable)
+    }
+
+    fn symlink(&self, directory: &Directory, name: &OsStr, target: &Path) -> io::Result<()> {
+        self.changes(true)?.symlink(directory, name, target)
     }
 
     fn link(&self, from: (&Directory, &OsStr), to: (&Directory, &OsStr)) -> io::Result<()> {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use deploy_core::settings::{CommandSetting, Mode};
-use deploy_core::{LinkPolicy, Registry, SettingError};
+use deploy_core::{Layout, LinkPolicy, Registry, SettingError};
 use serde_json::{Value, json};
 
 use crate::{Nginx, NginxSettings};
@@ -30,6 +30,7 @@ fn two_paths_are_enough_and_the_rest_has_its_documented_default() {
         (None, None, None, None, None)
     );
     assert_eq!((settings.links, settings.allow_unsafe_parent, settings.backups), (LinkPolicy::Follow, false, 3));
+    assert_eq!(settings.layout, Layout::Replace);
     assert_eq!((settings.verify, settings.verify_timeout.duration()), (None, Duration::from_secs(15)));
 }
 
@@ -48,6 +49,7 @@ fn every_setting_is_read() {
         mode = "0640"
         key_mode = "0400"
         links = "refuse"
+        layout = "replace"
         allow_unsafe_parent = true
         backups = 0
         verify = []
@@ -94,6 +96,37 @@ fn f18_two_settings_that_name_one_file_are_refused() {
         ("key".into(), "is the same file as `fullchain`: each needs a file of its own".into())
     );
     assert_eq!(refused("trusted_chain", json!("/t//www.key")).0, "trusted_chain");
+}
+
+#[test]
+fn with_generations_every_file_is_directly_in_current() {
+    let settings = |fullchain: &str, key: &str, directory: &str| {
+        build(json!({ "fullchain": fullchain, "key": key, "layout": { "generation": directory } }))
+    };
+    settings("/t/www/current/www.crt", "/t/www/current/www.key", "/t/www").unwrap();
+    settings("/t/www/current/www.crt", "/t//www/./current/www.key", "/t/www/").unwrap();
+    for key in ["/t/www/www.key", "/t/www/current/keys/www.key", "/t/www.key", "/t/other/current/www.key"] {
+        let error = settings("/t/www/current/www.crt", key, "/t/www").unwrap_err();
+        assert_eq!(error.path, "key");
+        assert!(error.message.contains("is not directly in `/t/www/current`"), "{}", error.message);
+    }
+    for directory in ["t/www", "/", "", "/t/../t/www"] {
+        let error = settings("/t/www/current/www.crt", "/t/www/current/www.key", directory).unwrap_err();
+        assert!(error.message.contains("cannot be a directory of generations"), "{}", error.message);
+    }
+}
+
+#[test]
+fn layouts_are_replace_and_generation() {
+    for wrong in [json!("generation"), json!("link"), json!({ "generations": "/t" }), json!({ "generation": "/t", "keep": 3 })] {
+        let (path, message) = refused("layout", wrong);
+        assert_eq!(path, "layout");
+        assert!(message.contains("{ generation = "), "{message}");
+    }
+    let mut settings = NginxSettings::new("/t/www/current/www.crt", "/t/www/current/www.key");
+    settings.layout = Layout::Generation("/t/www".into());
+    let text = serde_json::to_string(&settings).unwrap();
+    assert_eq!(serde_json::from_str::<NginxSettings>(&text).unwrap(), settings);
 }
 
 #[test]
@@ -144,7 +177,7 @@ fn a_bad_endpoint_is_named_by_its_place_in_the_list() {
 fn every_setting_has_a_documented_meaning_and_an_example() {
     let schema = serde_json::to_value(schemars::schema_for!(NginxSettings)).unwrap();
     let properties = schema["properties"].as_object().unwrap();
-    assert_eq!(properties.len(), 15);
+    assert_eq!(properties.len(), 16);
     for (name, property) in properties {
         let text = property["description"].as_str().unwrap_or_else(|| panic!("`{name}` has no description"));
         let first = text.split("\n\n").next().unwrap();
@@ -166,6 +199,12 @@ fn the_examples_in_the_documentation_are_accepted() {
         assert!(!examples.is_empty(), "`{name}` has no example");
         for example in examples {
             let mut table: toml::Table = toml::from_str("fullchain = \"/t/www.crt\"\nkey = \"/t/www.key\"").unwrap();
+            if example.contains("generation") {
+                table = toml::from_str(
+                    "fullchain = \"/etc/nginx/tls/www/current/www.crt\"\nkey = \"/etc/nginx/tls/www/current/www.key\"",
+                )
+                .unwrap();
+            }
             table.extend(toml::from_str::<toml::Table>(example).unwrap_or_else(|error| panic!("{example}: {error}")));
             let settings: NginxSettings = table.try_into().unwrap_or_else(|error| panic!("{example}: {error}"));
             settings.check().unwrap_or_else(|error| panic!("{example}: {error}"));

@@ -1,10 +1,11 @@
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use deploy_core::probe::Endpoint;
 use deploy_core::secret::SecretBytes;
 use deploy_core::settings::{CommandSetting, Mode, Period};
-use deploy_core::{Certificate, Content, ErrorKind, LinkPolicy, Plan, Recovery, Reload, Target as _, Verify};
+use deploy_core::{Certificate, Content, ErrorKind, Layout, LinkPolicy, Plan, Recovery, Reload, Target as _, Verify};
 use deploy_testkit::{Authority, Issued, Request};
 
 use super::NginxTarget;
@@ -173,6 +174,15 @@ fn there_is_no_minimal_configuration_for_a_path_that_nginx_would_take_for_a_vari
     }
     let settings = NginxSettings::new("/etc/my tls; {}/www.crt", "/etc/www.key");
     assert!(plan(&settings).hooks.validate.unwrap().minimal.is_some());
+}
+
+#[test]
+fn with_generations_the_plan_has_their_layout_and_the_directory_is_a_destination() {
+    let mut settings = NginxSettings::new("/t/www/current/www.crt", "/t/www/current/www.key");
+    settings.layout = Layout::Generation("/t/www".into());
+    assert_eq!(plan(&settings).layout, settings.layout);
+    let destinations = NginxTarget::new("front", settings).destinations();
+    assert_eq!(destinations, ["/t/www", "/t/www/current/www.crt", "/t/www/current/www.key"].map(PathBuf::from));
 }
 
 #[test]

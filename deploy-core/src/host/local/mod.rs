@@ -141,6 +141,10 @@ impl Host for Local {
         Ok(rustix::fs::mkdirat(handle(parent)?, name, Mode::RWXU)?)
     }
 
+    fn set_directory_mode(&self, directory: &Directory, mode: u32) -> io::Result<()> {
+        Ok(rustix::fs::fchmod(handle(directory)?, Mode::from_raw_mode(mode & 0o777))?)
+    }
+
     fn remove_child(&self, parent: &Directory, name: &OsStr) -> io::Result<()> {
         check_name(name)?;
         Ok(rustix::fs::unlinkat(handle(parent)?, name, AtFlags::REMOVEDIR)?)
@@ -202,6 +206,11 @@ impl Host for Local {
     fn append(&self, directory: &Directory, name: &OsStr, bytes: &[u8], durable: bool) -> io::Result<()> {
         check_name(name)?;
         files::append(handle(directory)?, name, bytes, durable)
+    }
+
+    fn symlink(&self, directory: &Directory, name: &OsStr, target: &Path) -> io::Result<()> {
+        check_name(name)?;
+        Ok(rustix::fs::symlinkat(target, handle(directory)?, name)?)
     }
 
     fn link(&self, from: (&Directory, &OsStr), to: (&Directory, &OsStr)) -> io::Result<()> {

@@ -56,6 +56,30 @@ fn names(host: &Local, directory: &Directory) -> Vec<OsString> {
 }
 
 #[test]
+fn a_link_is_made_and_read_and_never_replaces_anything() {
+    let (place, host, directory) = place();
+    host.symlink(&directory, name("current"), Path::new("generation-00000001")).unwrap();
+    assert_eq!(host.read_link(&directory, name("current")).unwrap(), Path::new("generation-00000001"));
+    assert_eq!(host.status(&directory, name("current")).unwrap().unwrap().kind, FileKind::Symlink);
+    let error = host.symlink(&directory, name("current"), Path::new("other")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(fs::read_link(place.path().join("current")).unwrap(), Path::new("generation-00000001"));
+    assert_eq!(host.symlink(&directory, name("a/b"), Path::new("x")).unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn the_mode_of_a_directory_is_set_by_its_handle() {
+    let (place, host, directory) = place();
+    host.create_child(&directory, name("child")).unwrap();
+    let child = host.open_child(&directory, name("child")).unwrap();
+    fs::rename(place.path().join("child"), place.path().join("moved")).unwrap();
+    for mode in [0o755, 0o700] {
+        host.set_directory_mode(&child, mode).unwrap();
+        assert_eq!(fs::metadata(place.path().join("moved")).unwrap().permissions().mode() & 0o7777, mode);
+    }
+}
+
+#[test]
 fn a_file_is_created_read_and_described() {
     let (place, host, directory) = place();
     let status = host.create(&directory, name("a"), b"bytes", &ours(0o640)).unwrap();

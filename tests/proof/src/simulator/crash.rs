@@ -321,6 +321,10 @@ fn unsynced(start: &Disk, events: &[Event], now: &Disk) -> BTreeMap<Inode, Unsyn
             Event::Bytes(inode, ..) | Event::Facts(inode, _) | Event::SyncedFile(inode) => *inode,
             _ => continue,
         };
+        // The mode of a directory loses nothing that anybody looks at.
+        if !matches!(now.node(inode).kind, Kind::File(_)) {
+            continue;
+        }
         let before = || match &start.node(inode).kind {
             Kind::File(content) => (content.clone(), start.node(inode).facts.clone()),
             _ => (Content::default(), start.node(inode).facts.clone()),

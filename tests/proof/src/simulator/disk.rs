@@ -362,6 +362,12 @@ impl Node {
         Self { facts, modified, kind: Kind::Directory(BTreeMap::new()) }
     }
 
+    /// A symbolic link.
+    #[must_use]
+    pub fn link(target: &Path, modified: i128) -> Self {
+        Self { facts: Facts::new(0, 0, 0o777), modified, kind: Kind::Link(target.to_owned()) }
+    }
+
     /// An empty file.
     #[must_use]
     pub fn file(facts: Facts, modified: i128) -> Self {

@@ -55,6 +55,13 @@ impl Host for Machine {
         Ok(())
     }
 
+    fn set_directory_mode(&self, directory: &Directory, mode: u32) -> io::Result<()> {
+        let (mut state, inode) = (self.state(), inode_of(directory)?);
+        let facts = Facts { mode, ..state.disk.node(inode).facts.clone() };
+        state.happen(Event::Facts(inode, facts));
+        Ok(())
+    }
+
     fn remove_child(&self, parent: &Directory, name: &OsStr) -> io::Result<()> {
         let (mut state, parent) = (self.state(), inode_of(parent)?);
         let inode = state.found(parent, name)?;
@@ -144,6 +151,14 @@ impl Host for Machine {
             state.happen(Event::SyncedFile(inode));
         }
         state.log.extend(is_record.then_some(Event::WayBack));
+        Ok(())
+    }
+
+    fn symlink(&self, directory: &Directory, name: &OsStr, target: &Path) -> io::Result<()> {
+        let (mut state, parent) = (self.state(), inode_of(directory)?);
+        state.free(parent, name)?;
+        let when = state.time();
+        state.make(parent, name, Node::link(target, when));
         Ok(())
     }
 
