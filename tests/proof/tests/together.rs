@@ -30,16 +30,21 @@ async fn inner() {
 #[tokio::test(flavor = "multi_thread")]
 async fn f9_f10_overlapping_targets_in_many_processes_never_lose_or_mix_anything() {
     let mut tally = Tally::new("together/overlap");
-    let mut crowd = Crowd::new(Layout::Replace, true, 4).await;
+    overlap(Layout::Replace, Form::asked().pick(9, 315), &mut tally).await;
+    tally.finish();
+}
+
+/// Rounds of deployments by processes that are killed; after each of them, everything is whole.
+async fn overlap(layout: Layout, rounds: u32, tally: &mut Tally) {
+    let mut crowd = Crowd::new(layout, true, 4).await;
     let reader = Reader::start(&crowd.ground, |ground, stop| readers::path_by_path(ground, Duration::from_millis(1), stop));
     let size = Size::new(32, 4, 4);
-    for _ in 0..Form::asked().pick(9, 315) {
-        crowd.run(size, &mut tally);
-        crowd.check_at_rest(&mut tally).await;
+    for _ in 0..rounds {
+        crowd.run(size, tally);
+        crowd.check_at_rest(tally).await;
     }
-    crowd.check_reports(&mut tally);
-    one_file_is_whole(&reader.stop(), &mut tally);
-    tally.finish();
+    crowd.check_reports(tally);
+    one_file_is_whole(&reader.stop(), tally);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,6 +69,26 @@ async fn f14_reader_in_a_tight_loop_sees_whole_files_while_they_are_replaced() {
     for seen in [&path_by_path, &through_one_directory] {
         one_file_is_whole(seen, &mut tally);
     }
+    tally.finish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f15_reader_that_opens_the_generation_once_sees_an_old_pair_or_a_new_pair() {
+    let mut tally = Tally::new("together/readers-generation");
+    let (path_by_path, through_one_directory) = watched(Layout::Generation, &mut tally).await;
+    tally.add("pairs read through one directory", through_one_directory.pairs);
+    tally.add("mixed pairs through one directory", through_one_directory.mixed_reads);
+    tally.expect(through_one_directory.mixed_reads == 0, || format!("{:?}", through_one_directory.mixtures));
+    for seen in [&path_by_path, &through_one_directory] {
+        one_file_is_whole(seen, &mut tally);
+    }
+    tally.finish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f10_generations_of_one_target_in_many_processes_are_never_lost() {
+    let mut tally = Tally::new("together/overlap-generation");
+    overlap(Layout::Generation, Form::asked().pick(4, 100), &mut tally).await;
     tally.finish();
 }
 

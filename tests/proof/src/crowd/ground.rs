@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use deploy_core::host::Signal;
 use deploy_core::probe::Endpoint;
 use deploy_core::{
-    Capabilities, Certificate, Context, Deployment, Error, Hooks, Job, Plan, PlanFile, Recovery, Reload, Role, Target, Verify,
+    Capabilities, Certificate, Context, Deployment, Error, Hooks, Job, Layout as PlanLayout, Plan, PlanFile, Recovery, Reload,
+    Role, Target, Verify,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,8 @@ use crate::mark::Marked;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Layout {
+    /// All in a new directory each time, to which one link is switched.
+    Generation,
     /// Each at a path of its own.
     Replace,
 }
@@ -30,6 +33,7 @@ impl Layout {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Generation => "generation",
             Self::Replace => "replace",
         }
     }
@@ -55,6 +59,7 @@ pub struct MarkedTarget {
     pub name: &'static str,
     /// Its files, in the order of its plan.
     pub files: Vec<(PathBuf, Role)>,
+    layout: PlanLayout,
 }
 
 impl Ground {
@@ -75,6 +80,7 @@ impl Ground {
     #[must_use]
     pub fn directory(&self) -> PathBuf {
         match self.layout {
+            Layout::Generation => self.root.join("tls/site/current"),
             Layout::Replace => self.root.join("tls"),
         }
     }
@@ -132,18 +138,32 @@ impl Ground {
     /// The targets.
     #[must_use]
     pub fn targets(&self) -> Vec<MarkedTarget> {
-        let (crt, key) = ("www.crt", "www.key");
-        let target = |name, files: &[(&str, Role)]| MarkedTarget {
-            name,
-            files: files.iter().map(|(path, role)| (self.root.join(path), *role)).collect(),
+        let mut targets = match self.layout {
+            Layout::Generation => self.two_paths_to_generations(),
+            Layout::Replace => self.three_targets(),
         };
-        let front = target("front", &[(&format!("tls/{crt}"), Role::Fullchain), (&format!("tls/{key}"), Role::Key)]);
-        if !self.shared {
-            return vec![front];
-        }
-        let back = target("back", &[(&format!("alias/{key}"), Role::Key), (&format!("alias/{crt}"), Role::Fullchain)]);
+        targets.truncate(if self.shared { targets.len() } else { 1 });
+        targets
+    }
+
+    fn three_targets(&self) -> Vec<MarkedTarget> {
+        let front = [("tls/www.crt", Role::Fullchain), ("tls/www.key", Role::Key)];
+        let back = [("alias/www.key", Role::Key), ("alias/www.crt", Role::Fullchain)];
         let side = [("alias/stamp", Role::Opaque), ("links/www.crt", Role::Fullchain), ("alias/../tls/www.key", Role::Key)];
-        vec![front, back, target("side", &side)]
+        let target = |name, files: &[(&str, Role)]| self.target(name, files, PlanLayout::Replace);
+        vec![target("front", &front), target("back", &back), target("side", &side)]
+    }
+
+    /// Generations belong to one target; two configurations of it may name their directory in two ways.
+    fn two_paths_to_generations(&self) -> Vec<MarkedTarget> {
+        let layout = |directory: &str| PlanLayout::Generation(self.root.join(directory));
+        let front = [("tls/site/current/www.crt", Role::Fullchain), ("tls/site/current/www.key", Role::Key)];
+        let again = [("alias/site/current/www.key", Role::Key), ("alias/site/current/www.crt", Role::Fullchain)];
+        vec![self.target("front", &front, layout("tls/site")), self.target("front", &again, layout("alias/site"))]
+    }
+
+    fn target(&self, name: &'static str, files: &[(&str, Role)], layout: PlanLayout) -> MarkedTarget {
+        MarkedTarget { name, files: files.iter().map(|(path, role)| (self.root.join(path), *role)).collect(), layout }
     }
 }
 
@@ -182,7 +202,7 @@ impl Target for Carrier {
     }
 
     async fn prepare(&self, _: &Certificate, _: &Context) -> Result<Deployment, Error> {
-        let mut plan = Plan::new(self.target.name).with_hooks(self.hooks.clone());
+        let mut plan = Plan::new(self.target.name).with_hooks(self.hooks.clone()).with_layout(self.target.layout.clone());
         for (path, role) in &self.target.files {
             plan = plan.with_file(PlanFile::new(path, *role, self.marked.bytes(*role)));
         }
