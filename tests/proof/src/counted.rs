@@ -172,20 +172,12 @@ impl Host for Counted {
         self.changes(false)?.set_metadata(directory, name, metadata)
     }
 
-    fn set_directory_mode(&self, directory: &Directory, mode: u32) -> io::Result<()> {
-        self.changes(false)?.set_directory_mode(directory, mode)
-    }
-
     fn symlink(&self, directory: &Directory, name: &OsStr, target: &Path) -> io::Result<()> {
         self.changes(true)?.symlink(directory, name, target)
     }
 
     fn append(&self, directory: &Directory, name: &OsStr, bytes: &[u8], durable: bool) -> io::Result<()> {
         self.changes(true)?.append(directory, name, bytes, durable)
-    }
-
-    fn symlink(&self, directory: &Directory, name: &OsStr, target: &Path) -> io::Result<()> {
-        self.changes(true)?.symlink(directory, name, target)
     }
 
     fn link(&self, from: (&Directory, &OsStr), to: (&Directory, &OsStr)) -> io::Result<()> {
