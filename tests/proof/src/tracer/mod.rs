@@ -172,7 +172,9 @@ impl<D: FnMut(&Call) -> Decision> Tracer<D> {
             Decision::Go => {}
             Decision::Fail(Fault::Short) => fault::cut_short(pid, registers),
             Decision::Fail(Fault::Error(errno)) => {
-                fault::suppress(pid, registers);
+                if !fault::is_carried_out(&call) {
+                    fault::suppress(pid, registers);
+                }
                 self.thread(pid).inside = Some(Some(errno));
             }
             Decision::Kill => return self.kill_all(),
