@@ -32,8 +32,7 @@ impl Scene {
     ///
     /// When the site cannot be set up.
     #[must_use]
-    pub fn first_deployment() -> Self {
-        let site = Site::new();
+    pub fn first_deployment(site: Site) -> Self {
         let new = site.renew();
         let base = base(&site);
         site.deploy().expect(0, "changed");
@@ -47,8 +46,8 @@ impl Scene {
     ///
     /// When the site cannot be set up.
     #[must_use]
-    pub fn renewal() -> Self {
-        let (site, old) = Site::serving();
+    pub fn renewal(site: Site) -> Self {
+        let old = site.serve();
         let [_, crt, key] = site.files();
         xattr::set(&crt, "user.note", b"kept").expect("attributes of users");
         chown(&key, None, Some(7)).expect("root may do that");
@@ -91,9 +90,12 @@ impl Scene {
         self.roots().iter().any(|root| path.starts_with(root))
     }
 
-    /// Each file is the old one or the new one, with its owner, mode and attributes.
+    /// Each file is the old one or the new one, with its owner, mode and attributes; in generations, all are.
     #[must_use]
     pub fn is_whole(&self) -> bool {
+        if self.site.has_generations() {
+            return self.is_old() || self.is_new();
+        }
         let live = self.site.live();
         live.iter().zip(&self.before).zip(&self.after).all(|((now, old), new)| match (now, old) {
             (None, old) => old.is_none(),

@@ -31,6 +31,10 @@ pub struct Site {
     address: SocketAddr,
     server: Child,
     home: PathBuf,
+    /// The directory of the generations, with that layout.
+    generations: Option<PathBuf>,
+    /// The directory of the three files.
+    live: PathBuf,
     directory: TempDir,
 }
 
@@ -44,7 +48,19 @@ impl Site {
     pub fn new() -> Self {
         let directory = new_directory();
         let home = directory.path().to_owned();
-        Self::in_directory(directory, home)
+        Self::in_directory(directory, home, None)
+    }
+
+    /// As [`Site::new`], with the three files in generations.
+    ///
+    /// # Panics
+    ///
+    /// When it can't be set up.
+    #[must_use]
+    pub fn with_generations() -> Self {
+        let directory = new_directory();
+        let home = directory.path().to_owned();
+        Self::in_directory(directory, home, Some("www"))
     }
 
     /// As [`Site::new`], with the three files and the state directory in another place, which has to be there.
@@ -54,16 +70,18 @@ impl Site {
     /// When it can't be set up.
     #[must_use]
     pub fn with_files_in(home: &Path) -> Self {
-        Self::in_directory(new_directory(), home.to_owned())
+        Self::in_directory(new_directory(), home.to_owned(), None)
     }
 
-    fn in_directory(directory: TempDir, home: PathBuf) -> Self {
+    fn in_directory(directory: TempDir, home: PathBuf, generations: Option<&str>) -> Self {
         for path in [directory.path().join("source"), home.join("tls")] {
             std::fs::create_dir(path).expect("a new directory");
         }
-        let (server, address) = start_server(directory.path(), &home, "127.0.0.1:0");
+        let generations = generations.map(|name| home.join("tls").join(name));
+        let live = generations.as_ref().map_or(home.join("tls"), |generations| generations.join("current"));
+        let (server, address) = start_server(directory.path(), &live, "127.0.0.1:0");
         let program = Program::new(directory.path().join("certdeploy.toml"), home.join("state"));
-        let site = Self { program, address, server, home, directory };
+        let site = Self { program, address, server, home, generations, live, directory };
         site.configure("");
         site
     }
@@ -76,9 +94,25 @@ impl Site {
     #[must_use]
     pub fn serving() -> (Self, Issued) {
         let site = Self::new();
-        let issued = site.renew();
-        site.deploy().expect(0, "changed");
+        let issued = site.serve();
         (site, issued)
+    }
+
+    /// Deploys a first certificate.
+    ///
+    /// # Panics
+    ///
+    /// When the deployment does not succeed.
+    pub fn serve(&self) -> Issued {
+        let issued = self.renew();
+        self.deploy().expect(0, "changed");
+        issued
+    }
+
+    /// Whether the three files are in generations.
+    #[must_use]
+    pub fn has_generations(&self) -> bool {
+        self.generations.is_some()
     }
 
     /// The directory that all of it is in.
@@ -93,7 +127,7 @@ impl Site {
         self.root().join(name)
     }
 
-    /// The directory of the three files.
+    /// The directory of the three files, or of the one that their generations are in.
     #[must_use]
     pub fn tls(&self) -> PathBuf {
         self.home.join("tls")
@@ -102,7 +136,7 @@ impl Site {
     /// The three files.
     #[must_use]
     pub fn files(&self) -> [PathBuf; 3] {
-        FILES.map(|name| self.tls().join(name))
+        FILES.map(|name| self.live.join(name))
     }
 
     /// The three files as they are now.
@@ -131,6 +165,8 @@ impl Site {
             ("reload", format!("{{ signal = \"HUP\", pid_file = {} }}", path("pid"))),
             ("verify_timeout", quoted("10s")),
         ];
+        let layout = self.generations.clone().map(text);
+        let layout = layout.map(|directory| format!("layout = {{ generation = {directory} }}\n")).unwrap_or_default();
         let usual: String = usual
             .iter()
             .filter(|(name, _)| !more.lines().any(|line| line.starts_with(&format!("{name} "))))
@@ -141,7 +177,7 @@ impl Site {
              [[certificate]]\nname = \"www\"\nfullchain = {}\nkey = {}\n\n\
              [[target]]\nname = \"front\"\nkind = \"nginx\"\ncertificate = \"www\"\n\
              trusted_chain = {chain}\nfullchain = {fullchain}\nkey = {key}\n\
-             verify = [{{ connect = \"{}\", server_name = \"{NAME}\" }}]\n{usual}{more}\n",
+             verify = [{{ connect = \"{}\", server_name = \"{NAME}\" }}]\n{usual}{layout}{more}\n",
             path("source/fullchain.pem"),
             path("source/privkey.pem"),
             self.address,
@@ -202,7 +238,7 @@ impl Site {
     /// When it does not start.
     pub fn restart_server(&mut self) {
         self.stop_server();
-        (self.server, self.address) = start_server(self.root(), &self.home, &self.address.to_string());
+        (self.server, self.address) = start_server(self.root(), &self.live, &self.address.to_string());
     }
 
     fn stop_server(&mut self) {
@@ -256,8 +292,8 @@ fn new_directory() -> TempDir {
     directory
 }
 
-fn start_server(root: &Path, home: &Path, listen: &str) -> (Child, SocketAddr) {
-    serve(&home.join("tls/www.crt"), &home.join("tls/www.key"), &root.join("pid"), listen)
+fn start_server(root: &Path, live: &Path, listen: &str) -> (Child, SocketAddr) {
+    serve(&live.join("www.crt"), &live.join("www.key"), &root.join("pid"), listen)
 }
 
 /// A server of these files, for which it waits.

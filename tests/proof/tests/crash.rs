@@ -1,10 +1,10 @@
 //! The program is killed before each of its system calls; then it is run again.
 //!
 //! Each scenario is run once to count its calls, then once for each call from the first that touches the destinations or the
-//! state directory to the end, with SIGKILL to the program and its children before that call. Calls before the first one are
-//! sampled in the short form, and so are, in the scenarios that begin in the middle of a recovery, calls of the language's
-//! runtime; the full form leaves nothing out. What a checker or a reload command does after it has become another program
-//! is not counted.
+//! state directory to the end, with SIGKILL to the program and its children before that call. The short form does that for a
+//! first deployment, a renewal, and (but for most calls of the language's runtime) a way back; of a recovery and of generations
+//! it takes every second call, and of calls before the first one every sixteenth. The full form leaves nothing out. What a
+//! checker or a reload command does after it has become another program is not counted.
 //!
 //! After the kill, and again after the next run, an observer looks that shares no code with the engine.
 #![cfg(target_arch = "x86_64")]
@@ -24,39 +24,50 @@ const FAILS: &str = r#"reload = ["false"]"#;
 
 #[test]
 fn f28_killed_at_every_call_of_a_first_deployment() {
-    Killing::of(Scene::first_deployment()).prove("crash/first deployment");
+    Killing::of(Scene::first_deployment(Site::new())).prove("crash/first deployment");
 }
 
 #[test]
 fn f28_killed_at_every_call_of_a_renewal() {
-    Killing::of(Scene::renewal()).prove("crash/renewal");
+    Killing::of(Scene::renewal(Site::new())).prove("crash/renewal");
 }
 
 #[test]
 fn f28_killed_at_every_call_of_a_way_back() {
-    Killing::of(Scene::renewal().with_settings(FAILS)).prove("crash/way back");
+    Killing::of(Scene::renewal(Site::new()).with_settings(FAILS)).sampled(1, 8).prove("crash/way back");
+}
+
+#[test]
+fn f15_f28_killed_at_every_call_of_a_first_deployment_in_generations() {
+    let killing = Killing::of(Scene::first_deployment(Site::with_generations())).sampled(2, 8);
+    killing.prove("crash/first deployment in generations");
+}
+
+#[test]
+fn f15_f28_killed_at_every_call_of_a_renewal_in_generations() {
+    Killing::of(Scene::renewal(Site::with_generations())).sampled(2, 8).prove("crash/renewal in generations");
 }
 
 #[test]
 fn f28_killed_in_the_recovery_of_half_a_switch() {
-    Killing::of(Scene::renewal()).after_a_kill_before(Rename(2)).prove("crash/recovery of half a switch");
+    Killing::of(Scene::renewal(Site::new())).after_a_kill_before(Rename(2)).prove("crash/recovery of half a switch");
 }
 
 #[test]
 fn f28_killed_in_the_recovery_of_a_switch_without_reload() {
-    Killing::of(Scene::renewal()).after_a_kill_before(Reload).prove("crash/recovery before the reload");
+    Killing::of(Scene::renewal(Site::new())).after_a_kill_before(Reload).prove("crash/recovery before the reload");
 }
 
 #[test]
 fn f28_killed_in_the_recovery_of_half_a_way_back() {
     // Three switches, then the second of three restorations.
-    let killing = Killing::of(Scene::renewal().with_settings(FAILS)).after_a_kill_before(Rename(5));
+    let killing = Killing::of(Scene::renewal(Site::new()).with_settings(FAILS)).after_a_kill_before(Rename(5));
     killing.prove("crash/recovery of half a way back");
 }
 
 #[test]
 fn f28_killed_by_strace_at_every_call_that_changes_a_name() {
-    let mut killing = Killing::of(Scene::renewal());
+    let mut killing = Killing::of(Scene::renewal(Site::new()));
     let mut tally = Tally::new("crash/strace");
     for name in ["fsync", "linkat", "openat", "renameat", "unlinkat", "write"] {
         (1..).take_while(|&when| killing.kill_with_strace(name, when, &mut tally)).for_each(drop);
@@ -100,25 +111,32 @@ use Earlier::{Reload, Rename};
 struct Killing {
     scene: Scene,
     earlier: Option<Earlier>,
+    steps: (usize, usize),
 }
 
 impl Killing {
     fn of(scene: Scene) -> Self {
-        Self { scene, earlier: None }
+        Self { scene, earlier: None, steps: (1, 1) }
     }
 
     fn after_a_kill_before(self, earlier: Earlier) -> Self {
-        Self { earlier: Some(earlier), ..self }
+        Self { earlier: Some(earlier), ..self.sampled(2, 8) }
+    }
+
+    /// In the short form, only each so-many-th call, and each so-many-th of the runtime.
+    fn sampled(self, calls: usize, runtime: usize) -> Self {
+        Self { steps: (calls, runtime), ..self }
     }
 
     fn prove(mut self, name: &str) {
         let mut tally = Tally::new(name);
         let calls = self.count(&mut tally);
-        let runtime = if self.earlier.is_some() { Form::asked().pick(4, 1) } else { 1 };
-        for (number, kind) in (0_u64..).zip(&calls.inside) {
-            if *kind != Kind::Runtime || number.is_multiple_of(runtime) {
-                self.kill(Point::Inside(number), &mut tally);
-            }
+        let (step, runtime_step) = Form::asked().pick(self.steps, (1, 1));
+        let all = || (0_u64..).zip(calls.inside.iter().copied());
+        let runtime = all().filter(|(_, kind)| *kind == Kind::Runtime).step_by(runtime_step);
+        let others = all().filter(|(_, kind)| *kind != Kind::Runtime).step_by(step);
+        for (number, _) in others.chain(runtime) {
+            self.kill(Point::Inside(number), &mut tally);
         }
         for number in (0..calls.outside).step_by(Form::asked().pick(16, 1)) {
             self.kill(Point::Outside(number), &mut tally);

@@ -13,23 +13,28 @@
 use deploy_e2e::Run;
 use deploy_proof::observer::holds;
 use deploy_proof::tracer::{Call, Decision, Fault, Kind, faults_of};
-use deploy_proof::{Form, Scene, Tally};
+use deploy_proof::{Form, Scene, Site, Tally};
 
 const STUB: &str = env!("CARGO_BIN_EXE_traced");
 
 #[test]
 fn f36_every_call_of_a_first_deployment_fails() {
-    Failing::of(Scene::first_deployment(), 2).prove("faults/first deployment");
+    Failing::of(Scene::first_deployment(Site::new()), 2).prove("faults/first deployment");
 }
 
 #[test]
 fn f36_every_call_of_a_renewal_with_a_checker_fails() {
-    Failing::of(Scene::renewal().with_settings(r#"validate = ["true"]"#), 1).prove("faults/renewal");
+    Failing::of(Scene::renewal(Site::new()).with_settings(r#"validate = ["true"]"#), 2).prove("faults/renewal");
+}
+
+#[test]
+fn f36_every_call_of_a_renewal_in_generations_fails() {
+    Failing::of(Scene::renewal(Site::with_generations()), 3).prove("faults/renewal in generations");
 }
 
 #[test]
 fn f36_every_call_of_a_way_back_fails() {
-    Failing::of(Scene::renewal().with_settings(r#"reload = ["false"]"#), 2).prove("faults/way back");
+    Failing::of(Scene::renewal(Site::new()).with_settings(r#"reload = ["false"]"#), 2).prove("faults/way back");
 }
 
 /// A run in which everything is to fail.
