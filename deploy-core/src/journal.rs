@@ -189,9 +189,8 @@ pub(crate) struct Journal {
 impl Journal {
     /// Writes the first line of a new journal. Not durable before the next round of syncs.
     pub(crate) fn create(host: &dyn Host, directory: &Directory, begin: &Begin) -> io::Result<Self> {
-        let target = begin.members.first().map_or("", |member| &member.target);
         let mut journal = Self {
-            file: format!("{target}-{:08}.jnl", begin.id).into(),
+            file: file_name(begin),
             begin: Some(begin.clone()),
             rollback: false,
             conflict: false,
@@ -243,6 +242,12 @@ impl Journal {
         let separator = if std::mem::take(&mut self.torn) { "\n" } else { "" };
         format!("{separator}{} {rest}\n", self.chain)
     }
+}
+
+/// What the journal of a deployment is called.
+pub(crate) fn file_name(begin: &Begin) -> OsString {
+    let target = begin.members.first().map_or("", |member| &member.target);
+    format!("{target}-{:08}.jnl", begin.id).into()
 }
 
 /// The names of all journals of a state directory, in order.

@@ -191,6 +191,38 @@ async fn m1_key_of_another_certificate_is_refused_before_anything_is_written() {
 }
 
 #[tokio::test]
+async fn m1_key_file_beside_a_combined_one_has_to_fit_as_well() {
+    let world = World::new();
+    let (issued, other) = (world.issue(), world.issue());
+    let combined = format!("{}{}", issued.fullchain_pem, issued.key_pem);
+    let plan = |key: &deploy_testkit::Issued| {
+        Plan::new("both").with_file(PlanFile::new(world.crt(), Role::Combined, combined.as_bytes())).with_file(PlanFile::new(
+            world.key(),
+            Role::Key,
+            key.key_pem.as_bytes(),
+        ))
+    };
+    let report = plan(&other).apply(&world.context).await;
+    assert_eq!(report.error.map(|error| error.kind()), Some(ErrorKind::MaterialRejected));
+    assert!(!world.key().exists());
+    assert_eq!(plan(&issued).apply(&world.context).await.outcome, Outcome::Unverified);
+}
+
+#[tokio::test]
+async fn s2_a_default_mode_opens_a_certificate_to_every_user_and_no_key() {
+    let world = World::new();
+    let plan = |world: &World| {
+        let mut plan = world.plan(&world.issue());
+        plan.defaults = deploy_core::Defaults::new(None, None, Some(Mode::new(0o664)));
+        plan
+    };
+    let first = plan(&world);
+    assert_eq!(first.clone().apply(&world.context).await.outcome, Outcome::Changed);
+    assert_eq!([world.crt(), world.key()].map(|path| path.metadata().unwrap().permissions().mode() & 0o777), [0o664, 0o660]);
+    assert_eq!(first.apply(&world.context).await.outcome, Outcome::Unchanged, "and nothing is to be closed");
+}
+
+#[tokio::test]
 async fn f6_f7_owner_and_mode_are_kept_unless_overridden_each_by_itself() {
     let world = World::new();
     world.deploy(&world.issue()).await;

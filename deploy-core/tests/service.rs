@@ -260,6 +260,21 @@ async fn each_member_can_be_rolled_back_by_itself() {
     assert_eq!(world.litter(), Vec::<PathBuf>::new());
 }
 
+#[tokio::test]
+async fn f28_part_of_a_set_that_a_killed_run_left_spoils_no_later_one() {
+    let world = World::new();
+    let (old, new) = (world.issue(), world.issue());
+    world.deploy(&old).await;
+    let targets = world.context.state_directory().join("targets");
+    for index in 0..3 {
+        fs::write(targets.join(format!("member-{index}-00000002.jnl")), "CDJ1\n0123").unwrap();
+    }
+    world.deploy(&new).await;
+    let report = rollback(&world.jobs(&new)[1], None, &world.context).await;
+    assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
+    assert_eq!(world.served(1), Some(old[1].fingerprint.clone()));
+}
+
 /// Ends the engine's thread at one event: what it would have done afterwards is not done.
 struct DiesAt(usize, AtomicUsize);
 

@@ -109,6 +109,8 @@ pub(super) fn keep_as_sets(host: &dyn Host, state: &State, journal: &Journal) ->
         let own = alone(begin, index);
         let name = set_name(&own.members[0].target, begin.id);
         host.unlink(&state.targets, &name)?;
+        // A run that was killed here left a part of it, to which this would be added.
+        host.unlink(&state.targets, &journal::file_name(&own))?;
         let written = Journal::create(host, &state.targets, &own)?;
         host.rename((&state.targets, &written.file), (&state.targets, &name))?;
     }

@@ -106,9 +106,22 @@ pub(super) fn from_roles(
     chain: Option<&SecretBytes>,
     key: Option<&SecretBytes>,
 ) -> Result<Option<Certificate>, Error> {
-    if let Some(combined) = combined {
-        return Ok(Some(Certificate::from_combined_pem(combined)?));
+    let Some(combined) = combined else { return apart(fullchain, leaf, chain, key) };
+    let certificate = Certificate::from_combined_pem(combined)?;
+    // What stands in files of its own, too, has to fit as well.
+    if let (None, Some(key)) = (apart(fullchain, leaf, chain, key)?, key) {
+        Certificate::from_pem(&certificate.fullchain_pem(), key)?;
     }
+    Ok(Some(certificate))
+}
+
+/// Out of files that hold one thing each.
+fn apart(
+    fullchain: Option<&SecretBytes>,
+    leaf: Option<&SecretBytes>,
+    chain: Option<&SecretBytes>,
+    key: Option<&SecretBytes>,
+) -> Result<Option<Certificate>, Error> {
     let Some(key) = key else { return Ok(None) };
     if let Some(fullchain) = fullchain {
         return Ok(Some(Certificate::from_pem(fullchain.expose(), key)?));

@@ -204,7 +204,7 @@ fn metadata(member: &Member, file: &PlanFile, before: Option<&Before>, us: &Iden
         None => Metadata::new(
             own.uid.or(defaults.uid).unwrap_or(us.uid),
             own.gid.or(defaults.gid).unwrap_or(us.gid),
-            mode(default_mode),
+            mode(default_mode & kept_mode(file.role)),
         ),
     };
     match &file.attributes {

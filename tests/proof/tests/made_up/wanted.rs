@@ -67,6 +67,10 @@ fn settled(case: &Case, file: &Planned, old: Option<&File>, bytes: Vec<u8>) -> F
         }
     };
     settled.owner = (file.owner.uid.unwrap_or(settled.owner.0), file.owner.gid.unwrap_or(settled.owner.1));
+    if matches!(file.role, Role::Combined | Role::Key) {
+        // Only a mode that is asked for opens a key to everybody.
+        settled.mode &= 0o770;
+    }
     settled.mode = file.owner.mode.unwrap_or(settled.mode);
     let mode = settled.mode;
     if let Some(list) = settled.attributes.get_mut(std::ffi::OsStr::new(acl::NAME)) {
