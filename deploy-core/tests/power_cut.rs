@@ -206,3 +206,14 @@ async fn f11_generations_of_a_target_whose_marker_was_lost_are_closed_and_remove
     };
     assert_eq!([1, 2, 3, 4].map(mode), [None, Some(0o700), Some(0o755), None]);
 }
+
+#[tokio::test]
+async fn f31_claim_of_generations_whose_rename_was_half_done_leaves_no_second_name() {
+    let world = CrashWorld::with_generations();
+    let new = world.issue();
+    assert!(world.deploy_and_die(&new, "validate 1"));
+    let hidden = world.layout.directory().unwrap().join(".certdeploy");
+    fs::hard_link(hidden.join("owner"), hidden.join("owner.new")).unwrap();
+    assert_eq!(world.deploy(&new).await.outcome, Outcome::Changed);
+    assert_eq!(world.litter(), Vec::<PathBuf>::new());
+}
