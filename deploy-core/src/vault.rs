@@ -129,6 +129,8 @@ pub(crate) fn claim_for_generations(
     check(&hidden, us, directory)?;
     let temporary = (&hidden, OsStr::new(CLAIM));
     claim(context, us, &hidden, temporary, &Owner::new(context, us, Some(target)))?;
+    // Nobody else sweeps here, and a power cut can leave the rename of it half done.
+    context.host().unlink(temporary.0, temporary.1).map_err(failed)?;
     round.push(SyncPoint::File(hidden.clone(), OWNER.into()));
     round.push(SyncPoint::Directory(hidden));
     Ok(())

@@ -14,6 +14,7 @@ mod common;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use common::World;
 use common::crash::CrashWorld;
@@ -165,4 +166,54 @@ async fn f34_repaired_owner_and_mode_are_put_on_the_medium() {
     let set = log.iter().position(|(op, path)| *op == Op::SetMetadata && *path == world.key());
     let synced = log.iter().position(|(op, path)| *op == Op::Sync && *path == world.key());
     assert!(set.is_some() && synced > set, "{log:?}");
+}
+
+#[tokio::test]
+async fn f34_repaired_mode_of_a_generation_is_put_on_the_medium() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::with_generations();
+    let issued = world.issue();
+    assert_eq!(world.deploy(&issued).await.outcome, Outcome::Changed);
+    let generation = world.tls().join("www/generation-00000001");
+    fs::set_permissions(&generation, fs::Permissions::from_mode(0o700)).unwrap();
+    let host = Arc::new(Wrapped::default());
+    assert_eq!(world.plan(&issued).apply(&world.context_on(&host)).await.outcome, Outcome::Repaired);
+    let log = host.log();
+    let set = log.iter().position(|(op, path)| *op == Op::SetDirectoryMode && *path == generation);
+    let synced = log.iter().position(|(op, path)| *op == Op::Sync && *path == generation);
+    assert!(set.is_some() && synced > set, "{log:?}");
+}
+
+#[tokio::test]
+async fn f11_generations_of_a_target_whose_marker_was_lost_are_closed_and_removed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::with_generations();
+    let mut last = world.issue();
+    for _ in 0..3 {
+        last = world.issue();
+        assert_eq!(world.plan(&last).with_backups(1).apply(&world.context).await.outcome, Outcome::Changed);
+    }
+    fs::remove_file(world.root.path().join("state/targets/front.json")).unwrap();
+    // As a run that was killed before its journal was written.
+    fs::create_dir(world.tls().join("www/generation-00000004")).unwrap();
+    let later = Arc::new(Wrapped::default());
+    *later.clock.lock().unwrap() = Some(SystemTime::now() + Duration::from_secs(2 * 60 * 60));
+    let report = world.plan(&last).with_backups(1).apply(&world.context_on(&later)).await;
+    assert_eq!((report.outcome, report.warnings.len()), (Outcome::Unchanged, 0), "{report:?}");
+    let mode = |number: u64| {
+        let found = fs::metadata(world.tls().join(format!("www/generation-{number:08}")));
+        found.ok().map(|found| found.permissions().mode() & 0o7777)
+    };
+    assert_eq!([1, 2, 3, 4].map(mode), [None, Some(0o700), Some(0o755), None]);
+}
+
+#[tokio::test]
+async fn f31_claim_of_generations_whose_rename_was_half_done_leaves_no_second_name() {
+    let world = CrashWorld::with_generations();
+    let new = world.issue();
+    assert!(world.deploy_and_die(&new, "validate 1"));
+    let hidden = world.layout.directory().unwrap().join(".certdeploy");
+    fs::hard_link(hidden.join("owner"), hidden.join("owner.new")).unwrap();
+    assert_eq!(world.deploy(&new).await.outcome, Outcome::Changed);
+    assert_eq!(world.litter(), Vec::<PathBuf>::new());
 }

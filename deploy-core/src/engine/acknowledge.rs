@@ -34,11 +34,10 @@ impl Group<'_> {
             conclude(member, changed);
             let mut marker = marker(member, self.id, journal.is_some());
             prune(self.context, self.state, member, &mut marker);
-            if journal.is_some() {
-                match generation::retire(self.context, self.state, member, &marker) {
-                    Ok(open) => marker.open = open,
-                    Err(error) => member.warn(self.context, error.full_message()),
-                }
+            // Without a journal, too: what was lost with the last marker may be that there is something to do.
+            match generation::retire(self.context, self.state, member, &marker.sets) {
+                Ok(open) => marker.open = open,
+                Err(error) => member.warn(self.context, error.full_message()),
             }
             if let Err(error) = self.state.write_marker(self.context.host(), member.name(), &marker) {
                 member.warn(
@@ -74,7 +73,7 @@ fn marker(member: &Member, id: u64, journaled: bool) -> Marker {
         sequence: id.max(previous.sequence),
         sets,
         hold: if journaled || member.plan.going_back { hold_after(member) } else { previous.hold },
-        open: previous.open || (journaled && member.generations().is_some()),
+        open: member.generations().is_some(),
         at: None,
     }
 }

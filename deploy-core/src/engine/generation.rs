@@ -158,10 +158,12 @@ pub(super) fn has_drifted(member: &Member) -> bool {
     current.is_some_and(|current| current.directory.status().mode & 0o777 != generation::OPEN)
 }
 
-/// Lets readers enter the current generation again.
-pub(super) fn repair(host: &dyn Host, member: &Member) -> Result<(), Error> {
+/// Lets readers enter the current generation again. What has to be synced is added to `round`.
+pub(super) fn repair(host: &dyn Host, member: &Member, round: &mut Vec<SyncPoint>) -> Result<(), Error> {
     let current = member.generations().filter(|_| has_drifted(member)).and_then(|generations| generations.current.as_ref());
-    current.map_or(Ok(()), |current| set_mode(host, &current.directory))
+    let Some(current) = current else { return Ok(()) };
+    round.push(SyncPoint::Directory(current.directory.clone()));
+    set_mode(host, &current.directory)
 }
 
 fn set_mode(host: &dyn Host, directory: &Directory) -> Result<(), Error> {
@@ -181,11 +183,13 @@ pub(super) fn latest(host: &dyn Host, members: &[Member]) -> Result<u64, Error> 
 }
 
 /// After a deployment: what no set needs goes, if its time has come. Says whether an old generation is still open.
-pub(super) fn retire(context: &Context, state: &State, member: &Member, marker: &Marker) -> Result<bool, Error> {
+pub(super) fn retire(context: &Context, state: &State, member: &Member, sets: &[u64]) -> Result<bool, Error> {
     let Some(directory) = member.generations().and_then(|generations| generations.directory.as_ref()) else { return Ok(false) };
     let host = context.host();
-    let kept = kept(host, state, member.name(), &marker.sets)?;
-    generation::tidy(host, directory, &kept, marker.sequence, host.now()).map_err(|error| unlisted(directory, error))
+    let kept = kept(host, state, member.name(), sets)?;
+    // Only what was live before this run can have been taken back by hand.
+    let last = member.marker.as_ref().map_or(0, |marker| marker.sequence);
+    generation::tidy(host, directory, &kept, last, host.now()).map_err(|error| unlisted(directory, error))
 }
 
 /// The same in any later run, apart from all else that it does: one look where it is not yet, or no more, to be done.

@@ -232,7 +232,7 @@ fn repair_files(group: &mut Group<'_>) -> Result<(), Error> {
     let host = group.context.host();
     let mut round = Vec::new();
     for member in &mut group.members {
-        generation::repair(host, member)?;
+        generation::repair(host, member, &mut round)?;
         for file in &mut member.files {
             stage::repair(host, file)?;
             if file.action == FileAction::Repair {

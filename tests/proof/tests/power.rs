@@ -9,7 +9,8 @@
 //!   back was announced old, whatever is lost later;
 //! - no journal is left, and a second recovery finds nothing and writes nothing;
 //! - the next deployments succeed, are served, and leave no staging file, no backup that belongs to nothing, and no second
-//!   name of a live file.
+//!   name of a live file; in the layout `generation`, no link, and after the time of grace no generation, either, that belongs
+//!   to nothing, and none open that was replaced.
 //!
 //! The same after a second crash: in recovery, at each of its operations; and by power cut at each operation of the recovery,
 //! or of the deployment, that follows a kill.
@@ -22,7 +23,7 @@
 //! many more, and at every second point.
 #![allow(clippy::print_stdout, reason = "the table of seeded faults is a part of the proof")]
 
-use deploy_core::Role;
+use deploy_core::{Layout, Role};
 use deploy_proof::simulator::{Caps, Effort, Engine, Fault, Found, Model, Refusal, Scenario, Setup, explore};
 use deploy_proof::{Form, Tally};
 
@@ -35,6 +36,9 @@ const THREE_APART: &[(&str, Role)] =
     &[("/etc/chains/www.chain.crt", Role::Chain), ("/etc/tls/www.crt", Role::Fullchain), ("/etc/keys/www.key", Role::Key)];
 const WITH_OPTIONS: &[(&str, Role)] =
     &[("/etc/tls/options", Role::Opaque), ("/etc/tls/www.crt", Role::Fullchain), ("/etc/tls/www.key", Role::Key)];
+
+const IN_GENERATIONS: &[(&str, Role)] =
+    &[("/etc/tls/www/current/www.crt", Role::Fullchain), ("/etc/tls/www/current/www.key", Role::Key)];
 
 fn renewal() -> Scenario {
     Scenario::deployment(2).after(&[1])
@@ -111,14 +115,56 @@ fn f37_going_back_to_an_earlier_state_survives_a_power_cut_at_every_operation() 
     proof.finish();
 }
 
+/// The layout `generation`: one link, which readers can follow to whole files at any time.
+#[test]
+fn f37_generations_survive_a_power_cut_at_every_operation() {
+    let mut proof = Proof::new("power/generations");
+    proof.explore("a first deployment", generations(), &Scenario::deployment(1));
+    proof.explore("a renewal", generations(), &renewal());
+    proof.explore("two in a row", generations(), &Scenario::deployment(3).after(&[1]).soon_after(&[2]));
+    proof.explore("a reload fails once", generations(), &renewal().refused(Refusal::reload_of(2), false));
+    let first = Scenario::deployment(1).refused(Refusal::reload_of(1), true);
+    proof.explore("the first reload fails always", generations(), &first);
+    proof.explore("no backups are kept", generations().with_backups(0), &renewal());
+    let back = Scenario::deployment(2).after(&[1, 2]).going_back(2);
+    proof.explore("going back to an earlier certificate", generations(), &back);
+    proof.explore("going back to no files at all", generations(), &Scenario::deployment(1).after(&[1]).going_back(1));
+    proof.finish();
+}
+
+fn generations() -> Setup {
+    Setup::new(IN_GENERATIONS, |_| false).with_layout(Layout::Generation("/etc/tls/www".into()))
+}
+
 /// Everything that the engine rests on is left out once, and that has to show. There is no sync of the commit to leave out:
 /// the rename that makes a journal a set is not synced, and all proofs above hold without that.
 #[test]
 fn f37_each_seeded_fault_is_found() {
-    let mut tally = Tally::new("power/seeded-faults");
+    find_seeded("power/seeded-faults", &Fault::ALL, || Setup::new(TWO_APART, |_| true));
+}
+
+/// The same for the layout `generation`, which does these in its own way. The syncs of the journal are not among them: what
+/// is live, one link says, and all proofs above hold without them.
+#[test]
+fn f37_each_seeded_fault_is_found_in_generations() {
+    let own = [
+        Fault::StagedFiles,
+        Fault::HiddenDirectories,
+        Fault::FirstHiddenDirectory,
+        Fault::LiveDirectories,
+        Fault::WayBack,
+        Fault::Recovery,
+        Fault::RollbackRecord,
+        Fault::Owner,
+    ];
+    find_seeded("power/seeded-faults-in-generations", &own, generations);
+}
+
+fn find_seeded(name: &str, faults: &[Fault], setup: impl Fn() -> Setup) {
+    let mut tally = Tally::new(name);
     println!("{:44}{}", "left out", Model::ALL.map(|model| format!("{:>20}", model.name())).concat());
-    for fault in Fault::ALL {
-        let found = seeded(fault);
+    for fault in faults.iter().copied() {
+        let found = seeded(fault, setup());
         let cell = |model: Model| {
             let number = |numbers: &std::collections::BTreeMap<Model, u64>| numbers.get(&model).copied().unwrap_or_default();
             format!("{:>20}", format!("{} / {}", number(&found.violations), number(&found.states)))
@@ -131,16 +177,12 @@ fn f37_each_seeded_fault_is_found() {
     tally.finish();
 }
 
-/// The scenario that rests most on what is left out.
-fn seeded(fault: Fault) -> Found {
-    let (setup, scenario) = match fault {
-        Fault::FirstHiddenDirectory | Fault::StateDirectory | Fault::Owner => {
-            (Setup::new(TWO_APART, |_| true), Scenario::deployment(1))
-        }
-        Fault::WayBack | Fault::RollbackRecord | Fault::RollbackRecordSync => {
-            (Setup::new(TWO_APART, |_| true), renewal().refused(Refusal::reload_of(2), false))
-        }
-        _ => (Setup::new(TWO_APART, |_| true), renewal()),
+/// In the scenario that rests most on what is left out.
+fn seeded(fault: Fault, setup: Setup) -> Found {
+    let scenario = match fault {
+        Fault::FirstHiddenDirectory | Fault::StateDirectory | Fault::Owner => Scenario::deployment(1),
+        Fault::WayBack | Fault::RollbackRecord | Fault::RollbackRecordSync => renewal().refused(Refusal::reload_of(2), false),
+        _ => renewal(),
     };
     let mut effort = Effort::of(Form::asked());
     // One crash is enough to find it, if what comes after it is looked at.

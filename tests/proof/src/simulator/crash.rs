@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use super::disk::{Content, Disk, Facts, Inode, Kind};
+use super::disk::{Content, Disk, Facts, Inode, Kind, Node};
 use super::log::{Change, Event};
 
 /// Which changes of names a crash can lose.
@@ -305,30 +305,21 @@ fn settle_earlier(elements: &mut [Element<'_>]) {
     }
 }
 
-/// Files whose bytes or facts are not on the medium, with what is there instead.
+/// Files and directories whose bytes or facts are not on the medium, with what is there instead.
 fn unsynced(start: &Disk, events: &[Event], now: &Disk) -> BTreeMap<Inode, Unsynced> {
     let mut current: BTreeMap<Inode, (Content, Facts)> = BTreeMap::new();
     let mut durable: BTreeMap<Inode, (Content, Facts)> = BTreeMap::new();
     for event in events {
         let inode = match event {
             Event::Names { made: Some((inode, node)), .. } => {
-                if let Kind::File(content) = &node.kind {
-                    durable.insert(*inode, (content.clone(), node.facts.clone()));
-                    current.insert(*inode, (content.clone(), node.facts.clone()));
-                }
+                durable.insert(*inode, (bytes(node), node.facts.clone()));
+                current.insert(*inode, (bytes(node), node.facts.clone()));
                 continue;
             }
-            Event::Bytes(inode, ..) | Event::Facts(inode, _) | Event::SyncedFile(inode) => *inode,
+            Event::Bytes(inode, ..) | Event::Facts(inode, _) | Event::SyncedFile(inode) | Event::SyncedNames(inode) => *inode,
             _ => continue,
         };
-        // The mode of a directory loses nothing that anybody looks at.
-        if !matches!(now.node(inode).kind, Kind::File(_)) {
-            continue;
-        }
-        let before = || match &start.node(inode).kind {
-            Kind::File(content) => (content.clone(), start.node(inode).facts.clone()),
-            _ => (Content::default(), start.node(inode).facts.clone()),
-        };
+        let before = || (bytes(start.node(inode)), start.node(inode).facts.clone());
         let state = current.entry(inode).or_insert_with(before);
         durable.entry(inode).or_insert_with(|| state.clone());
         match event {
@@ -337,9 +328,15 @@ fn unsynced(start: &Disk, events: &[Event], now: &Disk) -> BTreeMap<Inode, Unsyn
             _ => drop(durable.insert(inode, state.clone())),
         }
     }
-    debug_assert!(
-        current.iter().all(|(inode, (content, _))| matches!(&now.node(*inode).kind, Kind::File(now) if now == content))
-    );
+    debug_assert!(current.iter().all(|(inode, (content, _))| bytes(now.node(*inode)) == *content), "nothing is missed");
     let pairs = current.into_iter().filter_map(|(inode, new)| Some((inode, Unsynced { durable: durable.remove(&inode)?, new })));
     pairs.filter(|(_, file)| file.new != file.durable).collect()
+}
+
+/// The bytes of a file; none of anything else.
+fn bytes(node: &Node) -> Content {
+    match &node.kind {
+        Kind::File(content) => content.clone(),
+        _ => Content::default(),
+    }
 }

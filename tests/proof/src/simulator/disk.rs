@@ -198,10 +198,13 @@ impl Disk {
         }
     }
 
-    /// Gives a file other bytes and facts, as a power cut does.
+    /// Gives a file other bytes and facts, and a directory other facts, as a power cut does.
     pub(super) fn replace(&mut self, inode: Inode, content: Content, facts: Facts) {
         let node = Arc::make_mut(&mut self.nodes[inode]);
-        (node.kind, node.facts) = (Kind::File(content), facts);
+        node.facts = facts;
+        if let Kind::File(bytes) = &mut node.kind {
+            *bytes = content;
+        }
     }
 
     /// Changes one name.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use deploy_core::{Outcome, RecoveryScope, Report};
 
@@ -130,6 +131,9 @@ struct Settled {
 
 /// The boot of the run, and of everything after a power cut.
 const FIRST_BOOT: u64 = 1;
+
+/// Between two deployments nobody reads any more what the first one replaced.
+const LONG_AFTER: Duration = Duration::from_secs(2 * 60 * 60);
 
 impl Explorer<'_> {
     fn crash_everywhere(&mut self, run: &Run, from: usize) {
@@ -358,6 +362,7 @@ impl Explorer<'_> {
         let mut problems = Vec::new();
         let (next, last) = (GENERATIONS - 3, GENERATIONS - 1);
         for generation in [self.new].into_iter().chain(next..=last) {
+            machine.wait(LONG_AFTER);
             let report = self.engine.deploy(&machine, generation, Refusal::default());
             let now = machine.disk();
             if !is_success(&report) {

@@ -8,7 +8,7 @@ use std::path::Path;
 pub enum Fault {
     /// Syncs of new files and of copies of old ones.
     StagedFiles,
-    /// Syncs of the hidden directories and of what is in them.
+    /// Syncs of the hidden directories, of new generations, and of what is in them.
     HiddenDirectories,
     /// Syncs of a live directory for the name of its first hidden directory.
     FirstHiddenDirectory,
@@ -74,7 +74,7 @@ impl Fault {
 
     /// Whether it leaves out the sync of a directory.
     pub(super) fn drops_names(self, directory: &Path, phase: Phase) -> bool {
-        let hidden = directory.iter().any(|name| name == HIDDEN);
+        let hidden = is_hidden(directory);
         let state = !hidden && phase.is_state;
         match self {
             Self::HiddenDirectories => hidden,
@@ -90,7 +90,7 @@ impl Fault {
 
     /// Whether it leaves out the sync of a file.
     pub(super) fn drops_bytes(self, file: &Path, phase: Phase) -> bool {
-        let hidden = file.iter().any(|name| name == HIDDEN);
+        let hidden = is_hidden(file);
         match self {
             Self::StagedFiles => hidden && !file.ends_with("owner"),
             Self::Owner => hidden && file.ends_with("owner"),
@@ -100,8 +100,10 @@ impl Fault {
     }
 }
 
-/// The engine's hidden directory beside live files.
-const HIDDEN: &str = ".certdeploy";
+/// In the engine's hidden directory beside live files, or in a generation.
+fn is_hidden(path: &Path) -> bool {
+    path.iter().any(|name| name == ".certdeploy" || name.to_string_lossy().starts_with("generation-"))
+}
 
 /// When something was asked for, and where.
 #[derive(Clone, Copy, Debug, Default)]

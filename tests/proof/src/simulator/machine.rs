@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use deploy_core::command::Command;
 use deploy_core::host::{FileKind, LockAttempt, LockGuard, Metadata, Status};
@@ -134,6 +134,11 @@ impl Machine {
         let mut state = self.state();
         state.serves = generation;
         state.log.push(Event::Serves(generation));
+    }
+
+    /// Lets time pass in which nothing happens.
+    pub fn wait(&self, time: Duration) {
+        self.state().clock += time.as_nanos();
     }
 
     /// Writes down something that happened outside of it.

@@ -10,6 +10,7 @@ mod crash;
 mod disk;
 mod explore;
 mod fault;
+mod generations;
 mod host;
 mod log;
 mod machine;

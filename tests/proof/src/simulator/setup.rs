@@ -10,12 +10,13 @@ use deploy_core::host::Attributes;
 use deploy_core::secret::SecretBytes;
 use deploy_core::settings::Mode;
 use deploy_core::{
-    Capabilities, Certificate, Context, Deployment, Error, ErrorKind, Hooks, Job, Plan, PlanFile, Recovery, Reload, ReloadCall,
-    Role, Target, Validate, Verify,
+    Capabilities, Certificate, Context, Deployment, Error, ErrorKind, Hooks, Job, Layout, Plan, PlanFile, Recovery, Reload,
+    ReloadCall, Role, Target, Validate, Verify,
 };
 use deploy_testkit::pki::{Authority, Issued, Request};
 
 use super::disk::{Content, Disk, Facts, Kind};
+use super::generations;
 use super::machine::{Machine, STATE};
 
 /// The name of the target, and of its journals and markers.
@@ -35,6 +36,7 @@ pub struct Setup {
     backups: usize,
     /// The plan names the files by symbolic links in this directory.
     links: Option<PathBuf>,
+    layout: Layout,
 }
 
 #[derive(Debug)]
@@ -83,7 +85,7 @@ impl Setup {
             let file = |role: Role| (number > 0 || in_first(role)).then(|| (bytes(&issued, role), facts(number, in_first(role))));
             Generation { files: files.iter().map(|(_, role)| file(*role)).collect(), certificate: certificate(&issued) }
         });
-        Self { generations: generations.collect(), files, backups: 1, links: None }
+        Self { generations: generations.collect(), files, backups: 1, links: None, layout: Layout::Replace }
     }
 
     /// With another number of backups.
@@ -97,6 +99,13 @@ impl Setup {
     #[must_use]
     pub fn named_by_links(mut self, directory: &str) -> Self {
         self.links = Some(PathBuf::from(directory));
+        self
+    }
+
+    /// With another layout; for `generation`, all files are absent in the first generation, and so is the directory.
+    #[must_use]
+    pub fn with_layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
         self
     }
 
@@ -137,7 +146,7 @@ impl Setup {
         let mut disk = Disk::new();
         disk.make_directory(Path::new(STATE).parent().unwrap_or(Path::new("/")));
         for ((path, _), file) in self.files.iter().zip(&self.generations[0].files) {
-            disk.make_directory(path.parent().unwrap_or(Path::new("/")));
+            disk.make_directory(self.layout.directory().unwrap_or(path).parent().unwrap_or(Path::new("/")));
             if let Some((bytes, facts)) = file {
                 disk.put(path, bytes, facts.clone());
             }
@@ -168,6 +177,9 @@ impl Setup {
         if let Some((path, _)) = self.files.iter().find(|(path, _)| !self.is_named(disk, path)) {
             return Err(format!("the symbolic link to {} is gone", path.display()));
         }
+        if let Some(problem) = self.layout.directory().and_then(|directory| generations::problem(disk, directory)) {
+            return Err(problem);
+        }
         let is_live =
             |generation: &Generation| self.files.iter().zip(&generation.files).all(|((path, _), file)| is(disk, path, file));
         if let Some(number) = self.generations.iter().position(is_live) {
@@ -187,7 +199,8 @@ impl Setup {
     }
 
     /// What a run that has ended must not leave: staging files, journals, other names of live files, a torn owner file; and
-    /// where asked for, backups that neither a set nor the marker names.
+    /// where asked for, backups that neither a set nor the marker names. Of generations, all but the one that was replaced
+    /// last must have had that done to them long ago.
     #[must_use]
     pub fn litter(&self, disk: &Disk, backups: bool) -> Vec<String> {
         let paths = disk.paths();
@@ -214,6 +227,10 @@ impl Setup {
         litter.extend(torn.map(|(path, _)| format!("{}, torn", path.display())));
         let shared = self.files.iter().filter(|(path, _)| disk.at(path).is_some_and(|inode| disk.links(inode) > 1));
         litter.extend(shared.map(|(path, _)| format!("another name of {}", path.display())));
+        if let Some(directory) = self.layout.directory() {
+            litter.extend(generations::stray_links(disk, directory));
+            litter.extend(generations::stray_generations(disk, directory));
+        }
         litter
     }
 
@@ -245,7 +262,7 @@ impl Setup {
                 .with_group(Some(facts.gid.to_string()))
                 .with_mode(Some(Mode::new(facts.mode)))
         });
-        files.fold(Plan::new(TARGET).with_backups(self.backups), Plan::with_file)
+        files.fold(Plan::new(TARGET).with_backups(self.backups).with_layout(self.layout.clone()), Plan::with_file)
     }
 }
 
