@@ -1,10 +1,12 @@
 //! The program is killed before each of its system calls; then it is run again.
 //!
 //! Each scenario is run once to count its calls, then once for each call from the first that touches the destinations or the
-//! state directory to the end, with SIGKILL to the program and its children before that call. The short form does that for a
-//! first deployment, a renewal, and (but for most calls of the language's runtime) a way back; of a recovery and of generations
-//! it takes every second call, and of calls before the first one every sixteenth. The full form leaves nothing out. What a
-//! checker or a reload command does after it has become another program is not counted.
+//! state directory to the end, with SIGKILL to the program and its children before that call. What a checker or a reload
+//! command does after it has become another program is not counted.
+//!
+//! The short form takes every call of a first deployment and of a renewal, every third of a way back and of generations, every
+//! fifth of a recovery, fewer of those of the language's runtime, and of the calls before the first one every sixteenth. The
+//! full form leaves nothing out.
 //!
 //! After the kill, and again after the next run, an observer looks that shares no code with the engine.
 #![cfg(target_arch = "x86_64")]
@@ -34,18 +36,18 @@ fn f28_killed_at_every_call_of_a_renewal() {
 
 #[test]
 fn f28_killed_at_every_call_of_a_way_back() {
-    Killing::of(Scene::renewal(Site::new()).with_settings(FAILS)).sampled(1, 8).prove("crash/way back");
+    Killing::of(Scene::renewal(Site::new()).with_settings(FAILS)).sampled(3, 16).prove("crash/way back");
 }
 
 #[test]
 fn f15_f28_killed_at_every_call_of_a_first_deployment_in_generations() {
-    let killing = Killing::of(Scene::first_deployment(Site::with_generations())).sampled(2, 8);
+    let killing = Killing::of(Scene::first_deployment(Site::with_generations())).sampled(3, 8);
     killing.prove("crash/first deployment in generations");
 }
 
 #[test]
 fn f15_f28_killed_at_every_call_of_a_renewal_in_generations() {
-    Killing::of(Scene::renewal(Site::with_generations())).sampled(2, 8).prove("crash/renewal in generations");
+    Killing::of(Scene::renewal(Site::with_generations())).sampled(3, 8).prove("crash/renewal in generations");
 }
 
 #[test]
@@ -120,7 +122,7 @@ impl Killing {
     }
 
     fn after_a_kill_before(self, earlier: Earlier) -> Self {
-        Self { earlier: Some(earlier), ..self.sampled(2, 8) }
+        Self { earlier: Some(earlier), ..self.sampled(5, 16) }
     }
 
     /// In the short form, only each so-many-th call, and each so-many-th of the runtime.

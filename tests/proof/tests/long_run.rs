@@ -2,7 +2,7 @@
 //! nothing grows - no backups, sets, journals, files, history, descriptors, threads, memory, nor the operations of a renewal.
 //!
 //! The engine runs in this one process, so that its descriptors and its memory can be counted; a run that is killed is a process
-//! of its own. The short form makes 300 renewals, the full one 1500, with what goes wrong chosen from a fixed seed. The real
+//! of its own. The short form makes 150 renewals, the full one 1500, with what goes wrong chosen from a fixed seed. The real
 //! program's part of it is `long_run_program`.
 #![allow(
     clippy::unwrap_used,
@@ -78,7 +78,7 @@ async fn f11_f38_f41_a_thousand_renewals_with_failures_leave_no_trace_but_the_la
     let mut tally = Tally::new("long-run/engine");
     let mut run = LongRun::new().await;
     let mut random = Rng::with_seed(8);
-    for _ in 0..Form::asked().pick(300, 1500) {
+    for _ in 0..Form::asked().pick(150, 1500) {
         run.renew(Wrong::any(&mut random), &mut tally).await;
     }
     run.end(&mut tally).await;
