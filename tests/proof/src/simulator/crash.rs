@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
+use fastrand::Rng;
+
 use super::disk::{Content, Disk, Facts, Inode, Kind, Node};
 use super::log::{Change, Event};
 
@@ -58,26 +60,6 @@ impl Caps {
     #[must_use]
     pub fn new(subsets: usize, contents: usize) -> Self {
         Self { subsets, contents }
-    }
-}
-
-/// Random numbers that are the same in each run (SplitMix64).
-#[derive(Clone, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// With a seed.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// A number below a limit.
-    pub fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % limit.max(1) as u64).unwrap_or_default()
     }
 }
 
@@ -133,7 +115,7 @@ impl Crash {
     }
 
     /// Calls `visit` with every disk that can be found afterwards, up to the caps.
-    pub fn states(&self, caps: Caps, random: &mut Random, visit: &mut dyn FnMut(Disk)) {
+    pub fn states(&self, caps: Caps, random: &mut Rng, visit: &mut dyn FnMut(Disk)) {
         for subset in self.subsets(caps.subsets, random) {
             let mut disk = self.base.clone();
             for pending in subset.iter().map(|index| &self.pending[*index]) {
@@ -158,7 +140,7 @@ impl Crash {
     }
 
     /// Sets of pending changes in which each has what it needs.
-    fn subsets(&self, cap: usize, random: &mut Random) -> Vec<Vec<usize>> {
+    fn subsets(&self, cap: usize, random: &mut Rng) -> Vec<Vec<usize>> {
         let mut all = vec![Vec::new()];
         for (index, pending) in self.pending.iter().enumerate() {
             let fits = |subset: &&Vec<usize>| pending.needs.iter().all(|need| subset.contains(need));
@@ -172,7 +154,7 @@ impl Crash {
         all
     }
 
-    fn sampled(&self, cap: usize, random: &mut Random) -> Vec<Vec<usize>> {
+    fn sampled(&self, cap: usize, random: &mut Rng) -> Vec<Vec<usize>> {
         let count = self.pending.len();
         let mut found: BTreeSet<Vec<usize>> = BTreeSet::from([Vec::new(), (0..count).collect()]);
         for one in 0..count {
@@ -181,8 +163,8 @@ impl Crash {
         }
         // Each try may find one that is there already, or none that is new.
         for _ in 0..cap.saturating_sub(found.len()) {
-            let most = random.below(count) + 1;
-            let chosen: Vec<usize> = (0..count).filter(|_| random.below(count) < most).collect();
+            let most = random.usize(1..=count);
+            let chosen: Vec<usize> = (0..count).filter(|_| random.usize(..count) < most).collect();
             found.insert(self.with_needs(&chosen));
         }
         found.into_iter().collect()
@@ -239,7 +221,7 @@ impl Unsynced {
 }
 
 /// Combinations of losses of so many files.
-fn losses(files: usize, cap: usize, random: &mut Random) -> Vec<Vec<Loss>> {
+fn losses(files: usize, cap: usize, random: &mut Rng) -> Vec<Vec<Loss>> {
     let all = u32::try_from(files).ok().and_then(|files| 3_usize.checked_pow(files)).filter(|all| *all <= cap);
     if let Some(all) = all {
         let digit = |number: usize, place: usize| LOSSES[number / 3_usize.pow(u32::try_from(place).unwrap_or_default()) % 3];
@@ -252,11 +234,11 @@ fn losses(files: usize, cap: usize, random: &mut Random) -> Vec<Vec<Loss>> {
         }
     }
     while found.len() < cap {
-        found.push((0..files).map(|_| LOSSES[random.below(3)]).collect());
+        found.push((0..files).map(|_| LOSSES[random.usize(..LOSSES.len())]).collect());
     }
     // Below the number of those that are always tried, any of them is.
     if cap < LOSSES.len() {
-        found = (0..cap).map(|_| found[random.below(found.len())].clone()).collect();
+        found = (0..cap).map(|_| found[random.usize(..found.len())].clone()).collect();
     }
     found.truncate(cap);
     found

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deploy_core::{Outcome, RecoveryScope, Report};
+use fastrand::Rng;
 
 use crate::Form;
 
-use super::crash::{Caps, Crash, Model, Random};
+use super::crash::{Caps, Crash, Model};
 use super::disk::Disk;
 use super::log::Event;
 use super::machine::Machine;
@@ -97,7 +98,7 @@ pub fn explore(engine: &Engine, scenario: &Scenario, models: &[Model], effort: E
         refusal,
         models,
         new: run.new,
-        random: Random::new(7),
+        random: Rng::with_seed(7),
         settled: HashMap::new(),
         followed: HashMap::new(),
         found: Found::default(),
@@ -113,7 +114,7 @@ struct Explorer<'a> {
     refusal: Refusal,
     models: &'a [Model],
     new: usize,
-    random: Random,
+    random: Rng,
     /// By the likeness of a disk, since machines that nobody can tell apart are settled once; and by whether a crash in its
     /// recovery was thought of.
     settled: HashMap<(u64, bool), Rc<Settled>>,

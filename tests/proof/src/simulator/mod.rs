@@ -17,7 +17,7 @@ mod machine;
 mod scenario;
 mod setup;
 
-pub use crash::{Caps, Crash, Model, Random};
+pub use crash::{Caps, Crash, Model};
 pub use disk::{Content, Disk, Facts, Inode, Kind, Node, ROOT};
 pub use explore::{Effort, Found, explore};
 pub use fault::Fault;
