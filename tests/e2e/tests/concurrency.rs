@@ -32,9 +32,9 @@ fn f10_two_processes_are_serialised_and_both_end_well() {
     let first = world.start(&["deploy", "--json"]);
     until("the first run is in the reload", || !in_reload(&world).is_empty());
     let mut second = world.start(&["deploy", "--json"]);
-    until("the second run is at work", || {
+    until("the second run has a thread for the engine", || {
         assert!(second.is_running(), "it did not wait: {}", second.stderr());
-        std::path::Path::new(&format!("/proc/{}/task", second.pid())).read_dir().is_ok_and(|threads| threads.count() > 3)
+        std::path::Path::new(&format!("/proc/{}/task", second.pid())).read_dir().is_ok_and(|threads| threads.count() > 1)
     });
     std::fs::write(world.path("go"), "").unwrap();
     let runs = [first.wait(), second.wait()];
