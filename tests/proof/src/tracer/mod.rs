@@ -7,6 +7,7 @@ mod call;
 mod fault;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -145,6 +146,10 @@ impl<D: FnMut(&Call) -> Decision> Tracer<D> {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => panic!("tracees cannot be waited for: {error}"),
             }
+            if self.killed {
+                // Nobody is waited for who was waited for before we were told of him.
+                self.threads.retain(|thread, _| Path::new(&format!("/proc/{thread}")).exists());
+            }
         }
         ended.expect("the program is among them")
     }
@@ -185,8 +190,9 @@ impl<D: FnMut(&Call) -> Decision> Tracer<D> {
     fn at_event(&mut self, pid: Pid, event: i32) {
         if event == Event::PTRACE_EVENT_EXEC as i32 {
             self.thread(pid).foreign = true;
-        } else if let Ok(child) = ptrace::getevent(pid) {
-            // Known before its first stop, so that nobody is forgotten when the others have ended.
+        } else if let (Ok(child), false) = (ptrace::getevent(pid), self.killed) {
+            // Known before its first stop, so that nobody is forgotten when the others have ended. Once all are killed, it may
+            // have ended before we are told that it began.
             self.thread(Pid::from_raw(i32::try_from(child).expect("a thread number")));
         }
         resume(pid, None);
@@ -195,6 +201,9 @@ impl<D: FnMut(&Call) -> Decision> Tracer<D> {
     fn at_signal(&mut self, pid: Pid, signal: Signal) {
         // The first stop of a new thread or child is ours, not its own.
         let is_first = !std::mem::replace(&mut self.thread(pid).started, true);
+        if self.killed {
+            let _gone = kill(self.thread(pid).process, Signal::SIGKILL);
+        }
         resume(pid, (!(is_first && signal == Signal::SIGSTOP)).then_some(signal));
     }
 
