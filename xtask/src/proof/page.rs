@@ -92,7 +92,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         what: "renewals in a row with random failures",
-        proof: "long_run",
+        proof: "long-run",
         tried: "renewals survived",
         found: Found::Violations,
         command: "cargo xtask proof long-run --full",
