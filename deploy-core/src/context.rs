@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::crypto::CryptoProvider;
+use tokio::sync::Notify;
 
 use crate::event::{Discard, Event, EventSink};
 use crate::host::{Host, Local};
@@ -180,28 +181,47 @@ impl fmt::Debug for Context {
 ///
 /// Before the swap a cancelled deployment leaves everything as it was; after it, it rolls back.
 #[derive(Clone, Default)]
-pub struct Cancellation(Arc<(Mutex<bool>, Condvar)>);
+pub struct Cancellation(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    cancelled: Mutex<bool>,
+    condition: Condvar,
+    notify: Notify,
+}
 
 impl Cancellation {
     /// Asks for the stop, for good.
     pub fn cancel(&self) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.0.1.notify_all();
+        *self.0.cancelled.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.condition.notify_all();
+        self.0.notify.notify_waiters();
     }
 
     /// Whether it was asked for.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.cancelled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until cancelled, at most this long; says whether it was.
     #[must_use]
     pub fn wait(&self, at_most: Duration) -> bool {
-        let guard = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (guard, _) =
-            self.0.1.wait_timeout_while(guard, at_most, |cancelled| !*cancelled).unwrap_or_else(PoisonError::into_inner);
-        *guard
+        let guard = self.0.cancelled.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.0.condition.wait_timeout_while(guard, at_most, |cancelled| !*cancelled);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Ends when it is asked for.
+    pub async fn cancelled(&self) {
+        loop {
+            // Before the look, so that no notification falls between look and wait.
+            let notified = self.0.notify.notified();
+            if self.is_cancelled() {
+                return;
+            }
+            notified.await;
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::certificate::Certificate;
+use crate::context::Context;
 use crate::error::Error;
 use crate::plan::Verify;
 use crate::report::Rung;
@@ -12,7 +13,8 @@ use crate::secret::SecretBytes;
 
 /// An API target. What needs no certificate works without one, so that recovery and rollback never depend on the new
 /// material. The engine calls these in order, journals between them, retries where the error says that it can help, and
-/// decides; an implementation makes one call and says what came of it.
+/// decides; an implementation makes one call and says what came of it. Secrets are fetched, and commands run, through the
+/// context that comes with the call: on the way back it has a deadline of its own and cannot be cancelled.
 #[async_trait]
 pub trait Push: fmt::Debug + Send {
     /// How the new certificate is seen on the wire. What the remote says of itself counts where nothing is configured.
@@ -20,19 +22,19 @@ pub trait Push: fmt::Debug + Send {
         Verify::NotConfigured
     }
     /// What is live now. Reads only.
-    async fn observe(&mut self) -> Result<Observed, Error>;
+    async fn observe(&mut self, context: &Context) -> Result<Observed, Error>;
     /// The remote's own dry run, or why there is none.
-    async fn validate(&mut self, certificate: &Certificate) -> Result<Validation, Error>;
+    async fn validate(&mut self, certificate: &Certificate, context: &Context) -> Result<Validation, Error>;
     /// Enough to bring back what is live, even after a crash.
-    async fn snapshot(&mut self) -> Result<Snapshot, Error>;
+    async fn snapshot(&mut self, context: &Context) -> Result<Snapshot, Error>;
     /// Puts the new certificate beside the live one, named by its fingerprint. Safe to repeat.
-    async fn upload(&mut self, certificate: &Certificate) -> Result<(), Error>;
+    async fn upload(&mut self, certificate: &Certificate, context: &Context) -> Result<(), Error>;
     /// Switches to it, in one transaction where the vendor has one. Safe to repeat.
-    async fn activate(&mut self, certificate: &Certificate) -> Result<(), Error>;
+    async fn activate(&mut self, certificate: &Certificate, context: &Context) -> Result<(), Error>;
     /// Switches back.
-    async fn restore(&mut self, snapshot: &Snapshot) -> Result<(), Error>;
+    async fn restore(&mut self, snapshot: &Snapshot, context: &Context) -> Result<(), Error>;
     /// Removes what this connector made and nothing uses any more. Never anything else.
-    async fn prune(&mut self) -> Result<(), Error>;
+    async fn prune(&mut self, context: &Context) -> Result<(), Error>;
 }
 
 /// What a remote has live.

@@ -131,15 +131,15 @@ impl Push for Shared {
         endpoint.map_or(Verify::NotConfigured, |endpoint| Verify::Endpoints { endpoints: vec![endpoint], timeout })
     }
 
-    async fn observe(&mut self) -> Result<Observed, Error> {
+    async fn observe(&mut self, _: &Context) -> Result<Observed, Error> {
         self.call(Call::Observe, |remote| Observed::new(remote.active.clone(), None)).await
     }
 
-    async fn validate(&mut self, _: &Certificate) -> Result<Validation, Error> {
+    async fn validate(&mut self, _: &Certificate, _: &Context) -> Result<Validation, Error> {
         self.call(Call::Validate, |_| Validation::Passed(Rung::V3)).await
     }
 
-    async fn snapshot(&mut self) -> Result<Snapshot, Error> {
+    async fn snapshot(&mut self, _: &Context) -> Result<Snapshot, Error> {
         let bytes = |remote: &mut Remote| {
             let name = remote.active.clone().unwrap_or_default();
             [name.as_bytes(), b"\n", &remote.active_key].concat()
@@ -147,7 +147,7 @@ impl Push for Shared {
         self.call(Call::Snapshot, bytes).await.map(|bytes| Snapshot::new(1, bytes))
     }
 
-    async fn upload(&mut self, certificate: &Certificate) -> Result<(), Error> {
+    async fn upload(&mut self, certificate: &Certificate, _: &Context) -> Result<(), Error> {
         let (name, key) = (certificate.fingerprint().to_owned(), certificate.key_pem().expose().to_vec());
         self.call(Call::Upload, |remote| {
             remote.uploads += 1;
@@ -159,7 +159,7 @@ impl Push for Shared {
         .await
     }
 
-    async fn activate(&mut self, certificate: &Certificate) -> Result<(), Error> {
+    async fn activate(&mut self, certificate: &Certificate, _: &Context) -> Result<(), Error> {
         let name = certificate.fingerprint().to_owned();
         self.call(Call::Activate, |remote| {
             remote.active_key = remote.certificates[&name].clone();
@@ -168,7 +168,7 @@ impl Push for Shared {
         .await
     }
 
-    async fn restore(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
+    async fn restore(&mut self, snapshot: &Snapshot, _: &Context) -> Result<(), Error> {
         assert_eq!(snapshot.version, 1);
         let bytes = snapshot.bytes.expose().to_vec();
         self.call(Call::Restore, |remote| {
@@ -180,7 +180,7 @@ impl Push for Shared {
         .await
     }
 
-    async fn prune(&mut self) -> Result<(), Error> {
+    async fn prune(&mut self, _: &Context) -> Result<(), Error> {
         self.call(Call::Prune, |remote| {
             let (active, ours) = (remote.active.clone(), remote.ours.clone());
             let unused = |name: &String| ours.contains(name) && Some(name) != active.as_ref();
@@ -492,6 +492,27 @@ async fn p8_call_without_an_answer_ends_with_the_time() {
         let expected = if call == Call::Activate { Outcome::RolledBack } else { Outcome::Rejected };
         assert_eq!(report.outcome, expected, "{call:?}: {report:?}");
         assert_eq!(report.error.unwrap().kind(), ErrorKind::Timeout, "{call:?}");
+        world.is_old(&old);
+        assert_eq!(world.litter(), Vec::<PathBuf>::new(), "{call:?}");
+    }
+}
+
+#[tokio::test]
+async fn f21_call_without_an_answer_ends_when_the_caller_asks_to_stop() {
+    for (call, stage, live) in [
+        (Call::Observe, Stage::Inspect, Live::Unchanged),
+        (Call::Validate, Stage::Validate, Live::Unchanged),
+        (Call::Activate, Stage::Swap, Live::RolledBack),
+    ] {
+        let (world, old, new) = World::renewed().await;
+        world.remote.fail(call, Fault::Hangs);
+        let cancellation = deploy_core::Cancellation::default();
+        let context = world.context.clone().with_cancellation(cancellation.clone());
+        let context = context.with_events(Arc::new(CancelAt(stage, cancellation)));
+        let started = Instant::now();
+        let report = world.deploy_in(&new, &context).await;
+        assert!(started.elapsed() < context.timeout() / 2, "{call:?} was waited for");
+        assert_eq!((report.outcome, report.live), (Outcome::Interrupted, live), "{call:?}: {report:?}");
         world.is_old(&old);
         assert_eq!(world.litter(), Vec::<PathBuf>::new(), "{call:?}");
     }

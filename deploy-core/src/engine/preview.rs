@@ -8,6 +8,7 @@ use crate::engine::group::{File, Member, check_time, staged_name};
 use crate::engine::inspect;
 use crate::engine::job::Job;
 use crate::engine::overview::{FileAction, FilePreview, FileState, Preview, TargetState};
+use crate::engine::push::observe;
 use crate::engine::validate::{Scratch, Staged, check_staged};
 use crate::engine::{block_on, check, second_names};
 use crate::error::{Error, ErrorKind};
@@ -38,7 +39,7 @@ fn fill(preview: &mut Preview, job: &Job, context: &Context) -> Result<(), Error
     match block_on(job.target.prepare(&loaded.certificate, context))? {
         Deployment::Files(plan) => files(preview, plan, &job.kind, context),
         Deployment::Push(mut push) => {
-            let observed = block_on(push.observe())?;
+            let observed = observe(&mut *push, context)?;
             let same = observed.settled && observed.fingerprint == preview.fingerprint.wanted;
             preview.state = if same { TargetState::Unchanged } else { TargetState::Change };
             preview.fingerprint.served = observed.fingerprint;

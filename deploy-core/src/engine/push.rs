@@ -2,6 +2,7 @@
 //! failure restore.
 
 use std::ffi::{OsStr, OsString};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -59,9 +60,9 @@ pub(super) fn deploy(
 
 /// One step, repeated where the error says that it can help, within the deadline.
 macro_rules! call {
-    ($frame:expr, $push:ident => $step:expr) => {{
+    ($frame:expr, $push:ident => $step:ident($($argument:expr)?)) => {{
         let (context, $push) = ($frame.context, &mut $frame.push);
-        retrying(context, || block_within(context, $step))
+        retrying(context, || block_within(context, $push.$step($($argument,)? context)))
     }};
 }
 
@@ -108,15 +109,15 @@ impl Frame<'_> {
             return Ok(());
         }
         self.enter(Stage::Validate);
-        match call!(self, push => push.validate(certificate))? {
+        match call!(self, push => validate(certificate))? {
             Validation::Passed(rung) => self.reached(rung),
             Validation::Unavailable(why) => self.report.degrade("validate", why),
         }
         self.enter(Stage::Journal);
-        let snapshot = call!(self, push => push.snapshot())?;
+        let snapshot = call!(self, push => snapshot())?;
         journal.begin(&observed, certificate, &snapshot)?;
         self.enter(Stage::Stage);
-        if let Err(error) = check_time(self.context).and_then(|()| call!(self, push => push.upload(certificate))) {
+        if let Err(error) = check_time(self.context).and_then(|()| call!(self, push => upload(certificate))) {
             journal.end()?;
             return Err(error);
         }
@@ -130,7 +131,7 @@ impl Frame<'_> {
         self.acknowledge(certificate, state)?;
         journal.end()?;
         self.enter(Stage::Prune);
-        if let Err(error) = call!(self, push => push.prune()) {
+        if let Err(error) = call!(self, push => prune()) {
             self.warn(format!("what nothing uses any more could not be removed: {}", error.full_message()));
         }
         Ok(())
@@ -145,7 +146,7 @@ impl Frame<'_> {
 
     fn switch(&mut self, certificate: &Certificate) -> Result<(), Error> {
         self.enter(Stage::Swap);
-        call!(self, push => push.activate(certificate))?;
+        call!(self, push => activate(certificate))?;
         self.enter(Stage::Verify);
         let observed = self.observe()?;
         if !is(&observed, certificate.fingerprint()) {
@@ -192,8 +193,8 @@ impl Frame<'_> {
     fn restore(&mut self, old: Option<&str>, snapshot: &Snapshot) -> Result<(), Error> {
         let context = self.context.undisturbed(LIMIT);
         let push = &mut self.push;
-        retrying(&context, || block_within(&context, push.restore(snapshot)))?;
-        let observed = retrying(&context, || block_within(&context, push.observe()))?;
+        retrying(&context, || block_within(&context, push.restore(snapshot, &context)))?;
+        let observed = retrying(&context, || block_within(&context, push.observe(&context)))?;
         self.report.fingerprint.served.clone_from(&observed.fingerprint);
         if observed.fingerprint.as_deref() == old {
             return Ok(());
@@ -246,7 +247,7 @@ impl Frame<'_> {
     }
 
     fn observe(&mut self) -> Result<Observed, Error> {
-        let observed = call!(self, push => push.observe())?;
+        let observed = call!(self, push => observe())?;
         self.report.fingerprint.served.clone_from(&observed.fingerprint);
         Ok(observed)
     }
@@ -272,9 +273,22 @@ fn is(observed: &Observed, fingerprint: &str) -> bool {
     observed.fingerprint.as_deref() == Some(fingerprint)
 }
 
-fn block_within<T>(context: &Context, step: Step<'_, T>) -> Result<T, Error> {
+/// What is live, for whoever only looks.
+pub(super) fn observe(push: &mut dyn Push, context: &Context) -> Result<Observed, Error> {
+    retrying(context, || block_within(context, push.observe(context)))
+}
+
+/// Until it is done, the deadline, or the caller asks to stop.
+fn block_within<T>(context: &Context, mut step: Step<'_, T>) -> Result<T, Error> {
     let left = context.deadline().saturating_duration_since(Instant::now());
-    block_on(async { tokio::time::timeout(left, step).await }).unwrap_or_else(|_| {
+    let mut cancelled = Box::pin(context.cancellation().cancelled());
+    let step_or_stop = std::future::poll_fn(|task| match step.as_mut().poll(task) {
+        Poll::Pending => cancelled.as_mut().poll(task).map(|()| {
+            Err(Error::new(ErrorKind::Interrupted, "interrupted while the remote was working; whether it did is not known"))
+        }),
+        done => done,
+    });
+    block_on(async { tokio::time::timeout(left, step_or_stop).await }).unwrap_or_else(|_| {
         Err(Error::new(ErrorKind::Timeout, "the remote did not answer in time")
             .with_next_step("give it more time with --timeout"))
     })

@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::engine::acknowledge::set_name;
 use crate::engine::job::Job;
 use crate::engine::overview::{EndpointStatus, SetStatus, TargetStatus, Verification};
+use crate::engine::push::observe;
 use crate::engine::{block_on, group};
 use crate::error::Error;
 use crate::journal;
@@ -56,7 +57,7 @@ fn fill(status: &mut TargetStatus, job: &Job, context: &Context) -> Result<(), E
                 status.owed = Some("files or settings changed since the last deployment".to_owned());
             }
         }
-        Deployment::Push(mut push) => status.on_disk = block_on(push.observe())?.fingerprint,
+        Deployment::Push(mut push) => status.on_disk = observe(&mut *push, context)?.fingerprint,
     }
     Ok(())
 }

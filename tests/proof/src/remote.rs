@@ -1,7 +1,6 @@
 //! A connector as a third party would write it: a remote that is a directory, and that wants a password.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use deploy_core::secret::{SecretBytes, SecretRef, SecretString};
@@ -58,9 +57,8 @@ impl Target for RemoteTarget {
         Recovery::Push(Box::new(Session { settings: self.0.clone(), password: None }))
     }
 
-    async fn prepare(&self, _: &Certificate, context: &Context) -> Result<Deployment, Error> {
-        let password = self.0.password.resolve(context)?;
-        Ok(Deployment::Push(Box::new(Session { settings: self.0.clone(), password: Some(password) })))
+    async fn prepare(&self, _: &Certificate, _: &Context) -> Result<Deployment, Error> {
+        Ok(Deployment::Push(Box::new(Session { settings: self.0.clone(), password: None })))
     }
 }
 
@@ -68,17 +66,17 @@ impl Target for RemoteTarget {
 #[derive(Debug)]
 struct Session {
     settings: RemoteSettings,
-    /// Fetched when it is first needed: a recovery is built without a context.
+    /// Fetched when it is first needed.
     password: Option<SecretString>,
 }
 
 impl Session {
-    async fn call(&mut self, name: &str) -> Result<(), Error> {
+    async fn call(&mut self, name: &str, context: &Context) -> Result<(), Error> {
         if self.settings.hangs == name {
             std::future::pending::<()>().await;
         }
         if self.password.is_none() {
-            self.password = Some(self.settings.password.resolve(&context())?);
+            self.password = Some(self.settings.password.resolve(context)?);
         }
         let right = std::fs::read_to_string(self.file("password")).unwrap_or_default();
         if self.password.as_ref().is_none_or(|password| password.expose() != right.trim_end()) {
@@ -99,53 +97,47 @@ impl Session {
     }
 }
 
-/// As an agent sets one up: variables come from the environment, and nothing is kept.
-fn context() -> Context {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Context::new("/nonexistent", provider).with_variables(|name| std::env::var(name).ok().map(SecretString::from))
-}
-
 #[async_trait]
 impl Push for Session {
-    async fn observe(&mut self) -> Result<Observed, Error> {
-        self.call("observe").await?;
+    async fn observe(&mut self, context: &Context) -> Result<Observed, Error> {
+        self.call("observe", context).await?;
         Ok(Observed::new(self.active(), None))
     }
 
-    async fn validate(&mut self, _: &Certificate) -> Result<Validation, Error> {
-        self.call("validate").await?;
+    async fn validate(&mut self, _: &Certificate, context: &Context) -> Result<Validation, Error> {
+        self.call("validate", context).await?;
         Ok(Validation::Passed(Rung::V3))
     }
 
-    async fn snapshot(&mut self) -> Result<Snapshot, Error> {
-        self.call("snapshot").await?;
+    async fn snapshot(&mut self, context: &Context) -> Result<Snapshot, Error> {
+        self.call("snapshot", context).await?;
         let active = self.active().unwrap_or_default();
         let key = std::fs::read(self.file(&format!("{active}.key"))).unwrap_or_default();
         Ok(Snapshot::new(1, SecretBytes::from([active.as_bytes(), b"\n", &key].concat())))
     }
 
-    async fn upload(&mut self, certificate: &Certificate) -> Result<(), Error> {
-        self.call("upload").await?;
+    async fn upload(&mut self, certificate: &Certificate, context: &Context) -> Result<(), Error> {
+        self.call("upload", context).await?;
         let key = self.file(&format!("{}.key", certificate.fingerprint()));
         write(&key, certificate.key_pem().expose());
         Ok(())
     }
 
-    async fn activate(&mut self, certificate: &Certificate) -> Result<(), Error> {
-        self.call("activate").await?;
+    async fn activate(&mut self, certificate: &Certificate, context: &Context) -> Result<(), Error> {
+        self.call("activate", context).await?;
         write(&self.file("active"), certificate.fingerprint().as_bytes());
         Ok(())
     }
 
-    async fn restore(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
-        self.call("restore").await?;
+    async fn restore(&mut self, snapshot: &Snapshot, context: &Context) -> Result<(), Error> {
+        self.call("restore", context).await?;
         let active = snapshot.bytes.expose().split(|byte| *byte == b'\n').next().unwrap_or_default();
         write(&self.file("active"), active);
         Ok(())
     }
 
-    async fn prune(&mut self) -> Result<(), Error> {
-        self.call("prune").await
+    async fn prune(&mut self, context: &Context) -> Result<(), Error> {
+        self.call("prune", context).await
     }
 }
 
