@@ -56,6 +56,7 @@ macro_rules! connectors {
 }
 
 connectors! {
+    "exec" => deploy_exec::Exec,
     "nginx" => deploy_nginx::Nginx,
 }
 

@@ -11,13 +11,16 @@ pub(crate) type Package = (&'static str, &'static str);
 pub(crate) const FOR_TESTS: &[Package] = &[
     ("acl", "setfacl"),
     ("attr", "setfattr"),
+    ("curl", "curl"),
     ("e2fsprogs", "mkfs.ext4"),
     ("git", "git"),
     ("iproute2", "ip"),
+    ("jq", "jq"),
     ("mount", "mount"),
     ("nginx-light", "nginx"),
     ("openssl", "openssl"),
     ("procps", "ps"),
+    ("python3", "python3"),
     ("strace", "strace"),
     ("util-linux", "unshare"),
 ];

@@ -13,7 +13,14 @@ const MOST_LINES: usize = 600;
 const CONNECTOR: &[&str] = &["Cargo.toml", "README.md", "src/config.rs", "src/lib.rs", "src/target.rs"];
 
 /// What a connector may have besides.
-const CONNECTOR_MORE: &[&str] = &["src/client.rs"];
+const CONNECTOR_MORE: &[&str] = &[
+    "src/client.rs",
+    // The protocol that programs speak, and a call of one.
+    "src/problem.rs",
+    "src/program.rs",
+    "src/protocol.rs",
+    "src/redact.rs",
+];
 
 /// Users that only exist in examples and tests.
 const EXAMPLE_USERS: &[&str] = &["", "a", "user"];
