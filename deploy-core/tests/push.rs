@@ -47,6 +47,8 @@ enum Fault {
     Hangs,
     /// Somebody else switches to this, and then the call is refused.
     Overtaken(String),
+    /// It switches to this although it was not asked to, and its answer is an error.
+    Oversteps(String),
 }
 
 #[derive(Debug, Default)]
@@ -118,6 +120,13 @@ impl Shared {
             Some(Fault::Overtaken(by)) => {
                 self.with(|remote| remote.active = Some(by));
                 error(ErrorKind::Conflict, Retry::Never)
+            }
+            Some(Fault::Oversteps(to)) => {
+                self.with(|remote| {
+                    work(remote);
+                    remote.active = Some(to);
+                });
+                error(ErrorKind::Unavailable, Retry::Never)
             }
         }
     }
@@ -369,6 +378,17 @@ async fn p5_failed_activation_brings_back_what_was_live_with_its_own_key() {
         assert_eq!(world.litter(), Vec::<PathBuf>::new(), "{fault:?}");
         world.ends_with_new(&new).await;
     }
+}
+
+#[tokio::test]
+async fn p5_failed_upload_that_switched_all_the_same_is_undone() {
+    let (world, old, new) = World::renewed().await;
+    world.remote.fail(Call::Upload, Fault::Oversteps(new.fingerprint.clone()));
+    let report = world.deploy(&new).await;
+    assert_eq!((report.outcome, report.live), (Outcome::RolledBack, Live::RolledBack), "{report:?}");
+    world.is_old(&old);
+    assert_eq!(world.litter(), Vec::<PathBuf>::new());
+    world.ends_with_new(&new).await;
 }
 
 #[tokio::test]

@@ -118,6 +118,9 @@ impl Frame<'_> {
         journal.begin(&observed, certificate, &snapshot)?;
         self.enter(Stage::Stage);
         if let Err(error) = check_time(self.context).and_then(|()| call!(self, push => upload(certificate))) {
+            if self.switched_already(&observed, certificate) {
+                return Err(self.roll_back(error, observed.fingerprint.as_deref(), &snapshot, journal));
+            }
             journal.end()?;
             return Err(error);
         }
@@ -142,6 +145,14 @@ impl Frame<'_> {
         error.kind() == ErrorKind::Conflict
             && self.report.stage == Stage::Swap
             && self.observe().is_ok_and(|observed| !is(&observed, certificate.fingerprint()))
+    }
+
+    /// A failed upload says nothing about what is live: an implementation that switches in it is found out, although the
+    /// caller's time may be over. Another certificate than the new one is somebody else's work.
+    fn switched_already(&mut self, before: &Observed, certificate: &Certificate) -> bool {
+        let context = self.context.undisturbed(LIMIT);
+        let new = certificate.fingerprint();
+        !is(before, new) && block_within(&context, self.push.observe(&context)).is_ok_and(|now| is(&now, new))
     }
 
     fn switch(&mut self, certificate: &Certificate) -> Result<(), Error> {
