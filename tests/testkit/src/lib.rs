@@ -1,5 +1,5 @@
 //! Parts for testing certdeploy and connectors to it: certificates, TLS servers that can be told what to serve and how to
-//! fail, mail peers that speak STARTTLS, a real nginx, and a look at what is served.
+//! fail, mail peers that speak STARTTLS, a real nginx, stand-ins for APIs, and a look at what is served.
 //!
 //! ```
 //! use deploy_testkit::{Authority, Request, TlsServer, observe};
@@ -20,11 +20,14 @@
     reason = "test code: a fixture that can't be set up ends the test, and fixtures write files and start processes"
 )]
 
+pub mod events;
 mod listener;
 pub mod nginx;
 pub mod observe;
 pub mod pki;
 pub mod plain_peer;
+pub mod shelf;
+pub mod stand_in;
 pub mod starttls_peer;
 pub mod tls_server;
 
