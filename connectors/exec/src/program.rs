@@ -33,6 +33,8 @@ pub(crate) enum Subject<'a> {
     Target,
     /// A certificate to deploy.
     Certificate(&'a Certificate),
+    /// A certificate to switch to, from this revision of the remote.
+    Switch(&'a Certificate, Option<&'a str>),
     /// What to go back to.
     Snapshot(&'a deploy_core::Snapshot),
 }
@@ -57,7 +59,10 @@ impl Program {
     ) -> Result<R, Error> {
         let name = self.name();
         self.fetch_secrets(operation, context)?;
-        let key = if let Subject::Certificate(certificate) = subject { Some(certificate.key_pem()) } else { None };
+        let key = match subject {
+            Subject::Certificate(certificate) | Subject::Switch(certificate, _) => Some(certificate.key_pem()),
+            Subject::Target | Subject::Snapshot(_) => None,
+        };
         let redactor = Redactor::new(&self.secrets, key.as_ref());
         let command = self.command(operation, subject, context).map_err(|problem| without_answer(&name, operation, problem))?;
         let limits = Limits::new(context.deadline(), Some(context.cancellation()));
@@ -108,6 +113,7 @@ impl Program {
             // Whole milliseconds are enough, and are read well.
             deadline_seconds: (self.command.timeout.min(left).as_secs_f64() * 1000.0).floor() / 1000.0,
             certificate: None,
+            revision: if let Subject::Switch(_, revision) = subject { revision } else { None },
             snapshot: None,
         };
         let input = match subject {
@@ -115,7 +121,7 @@ impl Program {
             Subject::Snapshot(snapshot) => {
                 encode(&Request { snapshot: Some(Kept::new(snapshot.version, &snapshot.bytes)), ..request })
             }
-            Subject::Certificate(certificate) => {
+            Subject::Certificate(certificate) | Subject::Switch(certificate, _) => {
                 let [leaf, chain, fullchain] = [certificate.leaf_pem(), certificate.chain_pem(), certificate.fullchain_pem()];
                 let [leaf, chain, fullchain] = [&leaf, &chain, &fullchain].map(|pem| String::from_utf8_lossy(pem));
                 let material = Material {

@@ -82,6 +82,10 @@ pub struct Request<'a> {
     /// In `validate`, `upload` and `activate`: the new certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Material<'a>>,
+    /// In `activate`: the revision that `observe` answered last, where it had one. The remote has changed since if it is
+    /// another now, and that is a conflict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<&'a str>,
     /// In `restore`: what `snapshot` answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Kept<'a>>,
@@ -180,7 +184,7 @@ pub struct Observation {
     #[serde(deserialize_with = "fingerprint")]
     #[schemars(regex(pattern = "^[0-9a-f]{64}$"), required)]
     pub fingerprint: Option<String>,
-    /// The remote's own revision (an ETag, a resource version), where it has one.
+    /// The remote's own revision (an ETag, a resource version), where it has one. `activate` gets it back.
     #[serde(default)]
     pub revision: Option<String>,
     /// Everything else is as wanted, too. `false` has the certificate deployed again. Default: `true`.

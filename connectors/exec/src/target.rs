@@ -48,6 +48,7 @@ impl ExecTarget {
             program: Program::new(&self.name, command, settings, secrets),
             verify: self.settings.verify(),
             description: None,
+            revision: None,
         }
     }
 }
@@ -58,6 +59,8 @@ struct ExecPush {
     program: Program,
     verify: Verify,
     description: Option<Description>,
+    /// What the remote had when it was last looked at.
+    revision: Option<String>,
 }
 
 #[async_trait]
@@ -69,6 +72,7 @@ impl Push for ExecPush {
     async fn observe(&mut self, context: &Context) -> Result<Observed, Error> {
         self.greet(context)?;
         let Observation { fingerprint, revision, settled } = self.program.ask(Operation::Observe, Subject::Target, context)?;
+        self.revision.clone_from(&revision);
         let mut observed = Observed::new(fingerprint, revision);
         observed.settled = settled;
         Ok(observed)
@@ -97,7 +101,8 @@ impl Push for ExecPush {
     }
 
     async fn activate(&mut self, certificate: &Certificate, context: &Context) -> Result<(), Error> {
-        self.act(Operation::Activate, Subject::Certificate(certificate), context)
+        let revision = self.revision.clone();
+        self.act(Operation::Activate, Subject::Switch(certificate, revision.as_deref()), context)
     }
 
     async fn restore(&mut self, snapshot: &Snapshot, context: &Context) -> Result<(), Error> {

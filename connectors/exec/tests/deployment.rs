@@ -134,6 +134,8 @@ async fn each_request_has_what_its_operation_needs_and_no_more() {
         assert_eq!(request["secrets"]["token"], token, "{operation}");
         assert_eq!(request["settings"]["remote"], json!(world.remote()), "{operation}");
         assert!(request.get("snapshot").is_none(), "{operation}");
+        let revision = (operation == "activate").then(|| json!("7"));
+        assert_eq!(request.get("revision"), revision.as_ref(), "{operation}");
         assert_eq!(request.get("certificate").is_some(), certificate.contains(&operation), "{operation}");
         if let Some(material) = request.get("certificate") {
             assert_eq!(material["fingerprint"], json!(new.fingerprint));
