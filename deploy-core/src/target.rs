@@ -61,7 +61,10 @@ pub enum Recovery {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// The target's own checker can look at the new files before anything live changes.
+    /// It describes files on a host; otherwise it makes calls to an API.
+    pub files: bool,
+    /// The target's own checker can look at the new certificate before anything live changes: at the staged files, or in
+    /// the API's dry run.
     pub staged_validation: bool,
     /// New certificates are taken up without dropping connections.
     pub hot_update: bool,
@@ -69,7 +72,7 @@ pub struct Capabilities {
     pub dry_run: bool,
     /// The new certificate can be seen on the wire.
     pub verification: bool,
-    /// The old certificate can be brought back.
+    /// An earlier certificate can be brought back by `rollback`. (A deployment that fails is undone in any case.)
     pub rollback: bool,
     /// What is deployed can be listed.
     pub inventory: bool,
@@ -78,6 +81,7 @@ pub struct Capabilities {
 impl Capabilities {
     /// None.
     pub const NONE: Self = Self {
+        files: false,
         staged_validation: false,
         hot_update: false,
         dry_run: false,
@@ -87,12 +91,22 @@ impl Capabilities {
     };
 
     /// What the engine gives to every target that is files and a reload.
-    pub const FILES: Self = Self { dry_run: true, verification: true, rollback: true, ..Self::NONE };
+    pub const FILES: Self = Self { files: true, dry_run: true, verification: true, rollback: true, ..Self::NONE };
+
+    /// What the engine gives to every target that is calls to an API.
+    pub const PUSH: Self = Self { dry_run: true, ..Self::NONE };
 
     /// With a checker that sees the staged files.
     #[must_use]
     pub const fn with_staged_validation(mut self) -> Self {
         self.staged_validation = true;
+        self
+    }
+
+    /// With endpoints at which success can be seen by a handshake ([`crate::Push::verify`]; files have them anyway).
+    #[must_use]
+    pub const fn with_verification(mut self) -> Self {
+        self.verification = true;
         self
     }
 

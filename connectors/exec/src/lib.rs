@@ -18,7 +18,7 @@
 //! )?;
 //! let exec = registry.get("exec").ok_or("exec was registered above")?;
 //! let target = exec.build("front", settings)?;
-//! assert!(target.capabilities().rollback);
+//! assert!(target.capabilities().verification);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -45,13 +45,7 @@ impl Connector for Exec {
     const KIND: &'static str = "exec";
     const SUMMARY: &'static str = "anything that a program of one's own can reach, in any language: calls over a small protocol";
     // Whether there is a dry run, and whether connections survive, only the program knows.
-    const CAPABILITIES: Capabilities = {
-        let mut capabilities = Capabilities::NONE;
-        capabilities.dry_run = true;
-        capabilities.verification = true;
-        capabilities.rollback = true;
-        capabilities
-    };
+    const CAPABILITIES: Capabilities = Capabilities::PUSH.with_verification();
     type Settings = ExecSettings;
 
     fn build(name: &str, settings: ExecSettings) -> Result<Box<dyn Target>, SettingError> {

@@ -8,6 +8,7 @@ mod go_back;
 mod group;
 mod inspect;
 mod job;
+mod litter;
 mod overview;
 mod preview;
 mod prove;

@@ -10,6 +10,7 @@ use crate::engine::acknowledge::{keep_as_sets, prune_sets};
 use crate::engine::generation::old_content;
 use crate::engine::inspect::is_pair;
 use crate::engine::job::Job;
+use crate::engine::litter;
 use crate::engine::overview::{Recovered, RecoveryScope};
 use crate::engine::prove::{Direction, run, tell, verify_old};
 use crate::engine::rollback::{self, rollback_failed};
@@ -46,6 +47,9 @@ pub(super) fn recover_all(jobs: &[Job], scope: RecoveryScope, context: &Context)
         Err(error) => Some(Recovered::failed(journal::target_of(name).into_iter().collect(), error)),
     };
     let mut done: Vec<Recovered> = names.iter().filter_map(one).collect();
+    let left =
+        |job: &Job| litter::sweep(job, context, &state).err().map(|error| Recovered::failed(vec![job.name.clone()], error));
+    done.extend(jobs.iter().filter_map(left));
     done.extend(super::push::recover_all(jobs, scope, context, &state));
     done
 }

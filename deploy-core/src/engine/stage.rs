@@ -86,7 +86,7 @@ fn kept(member: &Member) -> Vec<String> {
 
 /// Removes everything but the backups of kept sets; says whether there are any. Under the target's lock, and after recovery,
 /// the rest is litter of killed runs; that of a rename which a power cut left half done has the number of a kept set.
-fn sweep(host: &dyn Host, hidden: &Directory, state: &State, target: &str, kept: &[String]) -> Result<bool, Error> {
+pub(super) fn sweep(host: &dyn Host, hidden: &Directory, state: &State, target: &str, kept: &[String]) -> Result<bool, Error> {
     let failed = |error| failed("cannot be swept", hidden.path(), error);
     let mut any = false;
     for name in host.list(hidden).map_err(failed)? {

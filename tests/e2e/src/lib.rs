@@ -14,12 +14,11 @@
 mod config;
 mod program;
 pub mod system;
-mod tree;
 mod world;
 
 pub use config::{TargetConfig, array, quoted};
+pub use deploy_testkit::tree::{Tree, assert_same};
 pub use program::{Program, Run, Running, program_path, server_path};
-pub use tree::{Tree, assert_same};
 pub use world::{NAME, World};
 
 use std::time::{Duration, Instant};

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::config::TargetConfig;
 use crate::program::{Program, Run, Running};
 use crate::system::{children, needs_root, tool};
-use crate::tree::Tree;
+use crate::Tree;
 use crate::{quoted, until};
 
 /// The name in all certificates.

@@ -12,13 +12,13 @@
     reason = "test code: a fixture that can't be set up ends the test, and fixtures write files and start processes"
 )]
 
-pub mod canary;
 mod copy;
 pub mod counted;
 pub mod crowd;
 pub mod footprint;
 mod form;
 pub mod fuzzing;
+pub mod leaks;
 pub mod log_disk;
 pub mod mark;
 pub mod observer;
@@ -31,7 +31,6 @@ mod tally;
 pub mod tracer;
 pub mod watch;
 
-pub use canary::Canary;
 pub use copy::Copy;
 pub use form::Form;
 pub use remote::{Remote, RemoteSettings};

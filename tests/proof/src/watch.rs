@@ -12,10 +12,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use deploy_e2e::system::children;
+use deploy_testkit::Canary;
 use tempfile::TempDir;
 
+use crate::Form;
 use crate::observer::paths;
-use crate::{Canary, Form};
 
 /// An ordinary user who owns nothing of a site.
 pub const OTHER: u32 = 65534;

@@ -20,20 +20,29 @@
     reason = "test code: a fixture that can't be set up ends the test, and fixtures write files and start processes"
 )]
 
+pub mod canary;
+pub mod conformance;
 pub mod events;
+pub mod fixtures;
 mod listener;
 pub mod nginx;
 pub mod observe;
 pub mod pki;
 pub mod plain_peer;
+mod plan_text;
+pub mod scripted_command;
 pub mod shelf;
 pub mod stand_in;
 pub mod starttls_peer;
 pub mod tls_server;
+pub mod tree;
 
+pub use canary::Canary;
 pub use nginx::{Nginx, NginxConfig, find_nginx};
 pub use pki::{Authority, Issued, KeyKind, Request, write_pair};
 pub use plain_peer::{PlainBehaviour, PlainPeer};
+pub use plan_text::plan_text;
+pub use scripted_command::{Order, ScriptedCommand};
 pub use starttls_peer::{Fault, MailProtocol, StartTlsPeer};
 pub use tls_server::{TlsServer, TlsServerBuilder};
 

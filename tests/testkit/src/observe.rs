@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 /// Completes a handshake and returns the SHA-256 of the leaf's DER in lowercase hexadecimal.
@@ -26,6 +26,28 @@ pub fn served_fingerprint(address: SocketAddr, server_name: Option<&str>) -> Res
 ///
 /// As [`served_fingerprint`].
 pub fn served_chain(address: SocketAddr, server_name: Option<&str>) -> Result<Vec<Vec<u8>>, String> {
+    let (mut stream, seen) = shake_hands(address, server_name)?;
+    stream.conn.send_close_notify();
+    while stream.conn.wants_write() {
+        stream.conn.write_tls(&mut stream.sock).map_err(|error| error.to_string())?;
+    }
+    crate::listener::close_gently(&mut stream.sock);
+    let chain = seen.chain.lock().expect("no panic while locked").clone();
+    if chain.is_empty() { Err("no certificate was presented".to_owned()) } else { Ok(chain) }
+}
+
+/// A TLS connection to go on with, whatever certificate is presented.
+///
+/// # Errors
+///
+/// As [`served_fingerprint`].
+pub fn connect(address: SocketAddr, server_name: Option<&str>) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+    shake_hands(address, server_name).map(|(stream, _)| stream)
+}
+
+type Connected = (StreamOwned<ClientConnection, TcpStream>, Arc<Seen>);
+
+fn shake_hands(address: SocketAddr, server_name: Option<&str>) -> Result<Connected, String> {
     let name = match server_name {
         Some(name) => ServerName::try_from(name.to_owned()).map_err(|error| format!("server name {name:?}: {error}"))?,
         None => ServerName::IpAddress(address.ip().into()),
@@ -46,13 +68,7 @@ pub fn served_chain(address: SocketAddr, server_name: Option<&str>) -> Result<Ve
     while connection.is_handshaking() {
         connection.complete_io(&mut stream).map_err(|error| format!("handshake failed: {error}"))?;
     }
-    connection.send_close_notify();
-    while connection.wants_write() {
-        connection.write_tls(&mut stream).map_err(|error| error.to_string())?;
-    }
-    crate::listener::close_gently(&mut stream);
-    let chain = seen.chain.lock().expect("no panic while locked").clone();
-    if chain.is_empty() { Err("no certificate was presented".to_owned()) } else { Ok(chain) }
+    Ok((StreamOwned::new(connection, stream), seen))
 }
 
 #[derive(Debug)]

@@ -12,11 +12,14 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef};
+use der::{Decode as _, Encode as _, SliceReader};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
     RsaKeySize, SanType, SignatureAlgorithm,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use sec1::{EcParameters, EcPrivateKey};
 use sha2::{Digest as _, Sha256};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -49,20 +52,29 @@ impl Authority {
     pub fn issue(&self, request: &Request) -> Issued {
         let key = request.key.generate(self.issued.fetch_add(1, Ordering::Relaxed));
         let leaf = request.parameters().signed_by(&key, &self.intermediate).expect("a leaf");
-        let leaf_der = leaf.der().to_vec();
-        let leaf_pem = leaf.pem();
-        let chain_pem = self.intermediate.pem();
-        Issued {
-            fingerprint: fingerprint(&leaf_der),
-            fullchain_pem: format!("{leaf_pem}{chain_pem}"),
-            leaf_pem,
-            chain_pem,
-            key_pem: key.serialize_pem(),
-            leaf_der,
-            chain_der: vec![self.intermediate.der().to_vec()],
-            key_der: key.serialize_der(),
-            key_kind: request.key,
+        let intermediate = (self.intermediate.pem(), self.intermediate.der().to_vec());
+        Issued::new(&leaf, vec![intermediate], &key, request.key)
+    }
+
+    /// Issues a leaf below so many intermediates, one below the other, instead of one.
+    ///
+    /// # Panics
+    ///
+    /// When `intermediates` is 0.
+    #[must_use]
+    pub fn issue_deep(&self, request: &Request, intermediates: usize) -> Issued {
+        let mut issuers: Vec<CertifiedIssuer<'static, KeyPair>> = Vec::new();
+        for number in 1..=intermediates {
+            let (parameters, key) =
+                (authority_parameters(&format!("Test Intermediate {number}")), generate(&rcgen::PKCS_ECDSA_P256_SHA256));
+            let issuer =
+                CertifiedIssuer::signed_by(parameters, key, issuers.last().unwrap_or(&self.root)).expect("an intermediate");
+            issuers.push(issuer);
         }
+        let key = request.key.generate(self.issued.fetch_add(1, Ordering::Relaxed));
+        let leaf = request.parameters().signed_by(&key, issuers.last().expect("an intermediate")).expect("a leaf");
+        let chain = issuers.iter().rev();
+        Issued::new(&leaf, chain.map(|issuer| (issuer.pem(), issuer.der().to_vec())).collect(), &key, request.key)
     }
 
     /// The root, as PEM.
@@ -156,6 +168,13 @@ impl Request {
         self
     }
 
+    /// Without a common name: CAs leave it out for long names (RFC 6125, section 2.3, looks at the others only).
+    #[must_use]
+    pub fn without_common_name(mut self) -> Self {
+        self.common_name = None;
+        self
+    }
+
     fn parameters(&self) -> CertificateParams {
         let mut parameters = CertificateParams::new(self.names.clone()).expect("DNS names");
         parameters.subject_alt_names.extend(self.ips.iter().copied().map(SanType::IpAddress));
@@ -185,6 +204,8 @@ pub enum KeyKind {
     Ed25519,
     /// RSA, 2048 bits.
     Rsa2048,
+    /// RSA, 3072 bits.
+    Rsa3072,
     /// RSA, 4096 bits.
     Rsa4096,
 }
@@ -197,6 +218,7 @@ impl KeyKind {
             Self::EcP521 => generate(&rcgen::PKCS_ECDSA_P521_SHA512),
             Self::Ed25519 => generate(&rcgen::PKCS_ED25519),
             Self::Rsa2048 => rsa(RsaKeySize::_2048, turn % RSA_KEYS),
+            Self::Rsa3072 => rsa(RsaKeySize::_3072, turn % RSA_KEYS),
             Self::Rsa4096 => rsa(RsaKeySize::_4096, turn % RSA_KEYS),
         }
     }
@@ -227,6 +249,24 @@ pub struct Issued {
 }
 
 impl Issued {
+    fn new(leaf: &rcgen::Certificate, chain: Vec<(String, Vec<u8>)>, key: &KeyPair, key_kind: KeyKind) -> Self {
+        let leaf_der = leaf.der().to_vec();
+        let leaf_pem = leaf.pem();
+        let (chain_pem, chain_der): (Vec<String>, Vec<Vec<u8>>) = chain.into_iter().unzip();
+        let chain_pem = chain_pem.concat();
+        Self {
+            fingerprint: fingerprint(&leaf_der),
+            fullchain_pem: format!("{leaf_pem}{chain_pem}"),
+            leaf_pem,
+            chain_pem,
+            key_pem: key.serialize_pem(),
+            leaf_der,
+            chain_der,
+            key_der: key.serialize_der(),
+            key_kind,
+        }
+    }
+
     /// This certificate with the key of another one: a pair that does not match.
     #[must_use]
     pub fn with_key_of(&self, other: &Self) -> Self {
@@ -242,6 +282,26 @@ impl Issued {
         assert_eq!(self.key_der[2..5], [0x02, 0x01, 0x01], "a version 2 key");
         let seed = &self.key_der[16..48];
         pem("PRIVATE KEY", &[PREFIX.as_slice(), seed].concat())
+    }
+
+    /// The key in the form that its kind had before PKCS#8: PKCS#1 for RSA (RFC 8017, appendix A.1.2), SEC 1 for ECDSA
+    /// (RFC 5915).
+    ///
+    /// # Panics
+    ///
+    /// For Ed25519, which has no such form.
+    #[must_use]
+    pub fn traditional_key_pem(&self) -> String {
+        let (curve, inner) = pkcs8_parts(&self.key_der).expect("a PKCS#8 key");
+        match curve {
+            _ if self.key_kind == KeyKind::Ed25519 => panic!("Ed25519 keys have no traditional form"),
+            None => pem("RSA PRIVATE KEY", &inner),
+            Some(curve) => {
+                let mut key = EcPrivateKey::from_der(&inner).expect("an EC key");
+                key.parameters = Some(EcParameters::NamedCurve(curve));
+                pem("EC PRIVATE KEY", &key.to_der().expect("an EC key"))
+            }
+        }
     }
 
     /// Leaf and chain for rustls.
@@ -325,6 +385,19 @@ fn rsa(size: RsaKeySize, slot: usize) -> KeyPair {
     KeyPair::from_pkcs8_der_and_sign_algo(&der.into(), algorithm).expect("the same RSA key")
 }
 
+/// The curve, for a key that has one, and the key in the form of its kind (RFC 5958, section 2).
+fn pkcs8_parts(der: &[u8]) -> der::Result<(Option<ObjectIdentifier>, Vec<u8>)> {
+    let mut reader = SliceReader::new(der)?;
+    let content = AnyRef::decode(&mut reader)?;
+    let mut reader = SliceReader::new(content.value())?;
+    u8::decode(&mut reader)?;
+    let algorithm = AnyRef::decode(&mut reader)?;
+    let key = <&OctetStringRef>::decode(&mut reader)?.as_bytes().to_vec();
+    let mut reader = SliceReader::new(algorithm.value())?;
+    <ObjectIdentifier>::decode(&mut reader)?;
+    Ok((ObjectIdentifier::decode(&mut reader).ok(), key))
+}
+
 fn pem(label: &str, der: &[u8]) -> String {
     let encoded = STANDARD.encode(der);
     let lines: Vec<&str> =
@@ -367,6 +440,20 @@ mod tests {
         assert_ne!(version_1, issued.key_pem);
         let key = PrivateKeyDer::from_pem_slice(version_1.as_bytes()).unwrap();
         rustls::sign::CertifiedKey::from_der(issued.certificates(), key, &crate::provider()).unwrap();
+    }
+
+    #[test]
+    fn traditional_keys_and_deep_chains_load() {
+        use rustls_pki_types::pem::PemObject as _;
+        let authority = Authority::new();
+        for kind in [KeyKind::EcP256, KeyKind::EcP384, KeyKind::EcP521, KeyKind::Rsa2048] {
+            let issued = authority.issue_deep(&Request::new(&["a.test"]).key(kind), 3);
+            assert_eq!(issued.chain_der.len(), 3);
+            let traditional = issued.traditional_key_pem();
+            assert!(!traditional.contains("BEGIN PRIVATE"), "{kind:?}");
+            let key = PrivateKeyDer::from_pem_slice(traditional.as_bytes()).unwrap();
+            rustls::sign::CertifiedKey::from_der(issued.certificates(), key, &crate::provider()).unwrap();
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 
 use deploy_e2e::system::{command_line, processes_with};
 use deploy_e2e::{array, until};
-use deploy_proof::{Canary, Site};
+use deploy_proof::Site;
+use deploy_testkit::Canary;
 use rustix::process::Signal;
 
 use super::{Search, kill};

@@ -11,7 +11,8 @@ use deploy_core::{
     Certificate, Context, Defaults, Deployment, Error, ErrorKind, Event, Hooks, Plan, PlanFile, Recovery, Reload, Role, Snapshot,
     Validate, Verify,
 };
-use deploy_proof::{Canary, Remote, Tally};
+use deploy_proof::{Remote, Tally};
+use deploy_testkit::Canary;
 use deploy_testkit::{Authority, Request, write_pair};
 
 const PASSWORD: &str = "canary of a type/0b5e+99d2";

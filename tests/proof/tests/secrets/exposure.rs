@@ -5,7 +5,8 @@ use std::path::Path;
 use deploy_e2e::system::{needs_root, processes_with};
 use deploy_e2e::{array, until};
 use deploy_proof::watch::{OTHER, OtherUser, Watch};
-use deploy_proof::{Canary, Form, Site};
+use deploy_proof::{Form, Site};
+use deploy_testkit::Canary;
 use rustix::process::Signal;
 
 use super::{Search, kill, other_user};

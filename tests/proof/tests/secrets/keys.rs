@@ -5,7 +5,8 @@ use std::process::Stdio;
 
 use deploy_e2e::system::{Mount, needs_root};
 use deploy_e2e::{array, quoted, until};
-use deploy_proof::{Canary, Form, NAME, Site};
+use deploy_proof::{Form, NAME, Site};
+use deploy_testkit::Canary;
 use deploy_testkit::{Authority, Issued, KeyKind, Request};
 use rustix::process::Signal;
 

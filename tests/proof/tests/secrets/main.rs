@@ -25,8 +25,10 @@ use std::path::{Path, PathBuf};
 
 use deploy_e2e::system::processes_with;
 use deploy_e2e::{Program, Run, Running, until};
+use deploy_proof::leaks::leaks;
 use deploy_proof::watch::Watch;
-use deploy_proof::{Canary, Site, Tally};
+use deploy_proof::{Site, Tally};
+use deploy_testkit::Canary;
 use rustix::process::Signal;
 
 /// Runs whose every trace is searched.
@@ -79,7 +81,7 @@ impl Search {
         self.tally.add("runs searched", 1);
         self.tally.add("children seen", seen.children.len() as u64);
         self.tally.add("moments looked at", seen.moments);
-        self.found(name, seen.found.into_iter().chain(self.canary.leaks(&self.site, &run)).collect());
+        self.found(name, seen.found.into_iter().chain(leaks(&self.canary, &self.site, &run)).collect());
         run
     }
 

@@ -1,7 +1,9 @@
 //! Passwords, through an agent with a connector of a third party: from a file, a variable and a program.
 
 use deploy_e2e::{Program, quoted, until};
-use deploy_proof::{Canary, Site};
+use deploy_proof::Site;
+use deploy_proof::leaks::leaks;
+use deploy_testkit::Canary;
 use rustix::process::Signal;
 
 use super::{Search, write};
@@ -147,7 +149,7 @@ fn wrong(search: &mut Search, agent: &Program) {
             // Whoever lists processes sees it: that was the operator's choice, and is not the agent's to repeat.
             let run = agent.run(&["deploy", "--json", "--timeout", "1s"]);
             assert_eq!(run.code, code, "{run:#?}");
-            search.found(name, search.canary.leaks(&search.site, &run));
+            search.found(name, leaks(&search.canary, &search.site, &run));
             continue;
         }
         search.run_as(agent, name, code, &["deploy", "--json", "--timeout", "1s"]);

@@ -2,8 +2,10 @@
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
+use deploy_proof::leaks::{leaks, printed};
 use deploy_proof::watch::Watch;
-use deploy_proof::{Canary, Site, Tally};
+use deploy_proof::{Site, Tally};
+use deploy_testkit::Canary;
 
 use super::{Search, write};
 
@@ -20,7 +22,7 @@ fn seeded_leaks_are_found() {
     let mut search = Search::new("secrets/seeds", site, canary);
     let run = search.run("nothing to do", 0, &["deploy", "--json"]);
     let site = &search.site;
-    let look = || search.canary.clone().kept_in(site.path("source")).kept_in(site.tls().join("www.key")).leaks(site, &run);
+    let look = || leaks(&search.canary, site, &run);
     assert_eq!(look(), [""; 0], "before anything is seeded");
     let body = issued.key_pem.lines().nth(1).unwrap();
     let hidden = site.tls().join(".certdeploy");
@@ -52,7 +54,7 @@ fn seeded_leaks_are_found() {
     let mut shown = run.clone();
     shown.stderr = format!("error: {body}");
     tally.add("leaks seeded", 1);
-    tally.expect(!search.canary.in_output(&shown).is_empty(), || "the output was not looked at".to_owned());
+    tally.expect(!printed(&search.canary, &shown).is_empty(), || "the output was not looked at".to_owned());
     drop(seeds);
     tally.add("leaks seeded", 3);
     let found = family(&search, &issued.key_pem);

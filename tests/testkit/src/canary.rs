@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use deploy_e2e::Run;
-use deploy_testkit::{Issued, KeyKind};
 
-use crate::Site;
-use crate::observer::paths;
+use crate::pki::{Issued, KeyKind};
+use crate::tree::Tree;
 
 /// A piece of a secret of this length, in whatever form, counts as the secret.
 const PIECE: usize = 16;
@@ -100,31 +98,10 @@ impl Canary {
         windows.filter(|window| self.beginnings[beginning(window)]).find_map(|window| self.pieces.get(window).copied())
     }
 
-    /// Everything that a run of a site's program showed or left where it should not be: output, errors, the names and contents
-    /// of all files of the site, its state directory included. The source, the live key and the hidden directories beside the
-    /// destinations may hold secrets; then it is the modes that are looked at.
-    #[must_use]
-    pub fn leaks(&self, site: &Site, run: &Run) -> Vec<String> {
-        let [_, _, key] = site.files();
-        let mut found = self.in_output(run);
-        found.extend(self.clone_with(&[site.path("source"), key]).in_tree(site.root()));
-        found
-    }
-
-    /// What a run printed.
-    #[must_use]
-    pub fn in_output(&self, run: &Run) -> Vec<String> {
-        let streams = [("standard output", &run.stdout), ("standard error", &run.stderr)];
-        let found = |(name, text): (&str, &String)| {
-            self.found_in(text.as_bytes()).map(|what| format!("{what} is on {name} of a run that ended with {}", run.code))
-        };
-        streams.into_iter().filter_map(found).collect()
-    }
-
     /// What is below a directory: names, links, contents, and the modes of what may hold secrets.
     #[must_use]
     pub fn in_tree(&self, directory: &Path) -> Vec<String> {
-        paths(directory).iter().filter_map(|path| self.at(path, directory)).collect()
+        Tree::of(directory).paths().filter_map(|path| self.at(path, directory)).collect()
     }
 
     fn at(&self, path: &Path, directory: &Path) -> Option<String> {
@@ -153,12 +130,6 @@ impl Canary {
         } else {
             None
         }
-    }
-
-    fn clone_with(&self, keepers: &[PathBuf]) -> Self {
-        let mut canary = self.clone();
-        canary.keepers.extend_from_slice(keepers);
-        canary
     }
 
     /// Bytes, and what they look like in [`Self::add_text`]'s forms of them, at every alignment of Base64.
@@ -266,8 +237,8 @@ fn has_acl(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::pki::{Authority, Request};
     use base64::engine::general_purpose::STANDARD;
-    use deploy_testkit::{Authority, Request};
 
     use super::*;
 

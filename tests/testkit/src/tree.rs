@@ -1,10 +1,11 @@
-//! What a directory holds, to the last bit.
+//! What a directory holds, or a remote, to the last bit: to compare with what it held before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-/// Everything below some directories: kind, owner, group, mode, bytes.
+/// Everything below some directories: kind, owner, group, mode, extended attributes, bytes. Or the objects of a remote.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Tree(BTreeMap<PathBuf, Node>);
 
@@ -15,6 +16,7 @@ struct Node {
     mode: u32,
     /// Inode and time of change: the same only if nobody wrote the file, not even with the same bytes.
     identity: Option<(u64, i64, i64)>,
+    attributes: BTreeMap<OsString, Vec<u8>>,
     bytes: Vec<u8>,
 }
 
@@ -42,6 +44,26 @@ impl Tree {
         Self(nodes)
     }
 
+    /// What a remote has: a name and its content for each object, in whatever form two of them can be compared in.
+    #[must_use]
+    pub fn of_objects(objects: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        let node = |bytes| Node { kind: "object", owner: (0, 0), mode: 0, identity: None, attributes: BTreeMap::new(), bytes };
+        Self(objects.into_iter().map(|(name, bytes)| (PathBuf::from(name), node(bytes))).collect())
+    }
+
+    /// And what another one has.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// Whether nothing is there.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Without what certdeploy keeps beside the destinations.
     #[must_use]
     pub fn visible(mut self) -> Self {
@@ -65,6 +87,16 @@ impl Tree {
     pub fn entries(&self) -> impl Iterator<Item = (&Path, &'static str, u32, &[u8])> {
         self.0.iter().map(|(path, node)| (path.as_path(), node.kind, node.mode, node.bytes.as_slice()))
     }
+
+    /// What is different in another one: a line for each path, never with the bytes, which are keys.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let paths: BTreeSet<&PathBuf> = self.0.keys().chain(other.0.keys()).collect();
+        let different = paths.into_iter().filter(|path| self.0.get(*path) != other.0.get(*path));
+        different
+            .map(|path| format!("{}: {} -> {}", path.display(), describe(self.0.get(path)), describe(other.0.get(path))))
+            .collect()
+    }
 }
 
 /// Two trees are the same.
@@ -74,12 +106,7 @@ impl Tree {
 /// When they are not, with the paths that differ; never with their bytes, which are keys.
 #[track_caller]
 pub fn assert_same(before: &Tree, after: &Tree) {
-    let paths = before.0.keys().chain(after.0.keys());
-    let mut different: Vec<String> = paths
-        .filter(|path| before.0.get(*path) != after.0.get(*path))
-        .map(|path| format!("{}: {} -> {}", path.display(), describe(before.0.get(path)), describe(after.0.get(path))))
-        .collect();
-    different.dedup();
+    let different = before.differences(after);
     assert!(different.is_empty(), "changed:\n{}", different.join("\n"));
 }
 
@@ -109,6 +136,7 @@ fn walk(path: &Path, identity: bool, nodes: &mut BTreeMap<PathBuf, Node>) {
         owner: (metadata.uid(), metadata.gid()),
         mode: metadata.mode() & 0o7777,
         identity: (identity && kind == "file").then_some(time),
+        attributes: attributes(path),
         bytes,
     };
     nodes.insert(path.to_owned(), node);
@@ -117,4 +145,9 @@ fn walk(path: &Path, identity: bool, nodes: &mut BTreeMap<PathBuf, Node>) {
             walk(&entry.expect("an entry").path(), identity, nodes);
         }
     }
+}
+
+fn attributes(path: &Path) -> BTreeMap<OsString, Vec<u8>> {
+    let names = xattr::list(path).map(Iterator::collect::<Vec<_>>).unwrap_or_default();
+    names.into_iter().filter_map(|name| Some((name.clone(), xattr::get(path, &name).ok()??))).collect()
 }
