@@ -14,30 +14,53 @@ main() {
     request=$(cat)
     # A printf that is a program of its own would show its arguments to everybody.
     [ "$(command -v printf)" = printf ] || fail configuration_invalid "printf is not built into this shell"
-    operation=$(ask '.operation')
-    if [ "$operation" = describe ]; then
-        result '{ name: "shelf.sh", version: "1.0", protocols: [1], capabilities: { validate: true, prune: true } }'
-        exit
-    fi
-    check_settings
-    listener=/v1/listeners/$(ask '.settings.listener | @uri')
-    name=certdeploy-$(ask '.certificate.fingerprint // ""')
+    read_request
     case $operation in
-        observe | validate | snapshot | upload | activate | restore | prune) "$operation" ;;
+        describe)
+            result '{ name: "shelf.sh", version: "1.0", protocols: [1], capabilities: { validate: true, prune: true } }'
+            ;;
+        observe | validate | snapshot | upload | activate | restore | prune)
+            [ -z "$problem" ] || fail configuration_invalid "$problem"
+            "$operation"
+            ;;
         *) fail plan_invalid "the operation $operation is not known here" ;;
     esac
 }
 
+# What is not secret, once and for all.
+read_request() {
+    facts=$(ask '.operation,
+        (if (.settings.url | tostring | startswith("https://") | not) then "`settings.url` does not start with https://"
+            elif (.settings.listener | type != "string" or length == 0) then "`settings.listener` is missing"
+            elif (.secrets.token // "" | test("^[!-~]+$") | not) then "the secret `token` is missing, or has characters that no token has"
+            else "" end),
+        "/v1/listeners/\(.settings.listener | tostring | @uri)",
+        .target,
+        "certdeploy-\(.certificate.fingerprint // "")",
+        .revision // "",
+        (.deadline_seconds - 0.5 | floor)')
+    {
+        IFS= read -r operation
+        IFS= read -r problem
+        IFS= read -r listener
+        IFS= read -r target
+        IFS= read -r name
+        IFS= read -r revision
+        IFS= read -r seconds
+    } <<FACTS
+$facts
+FACTS
+}
+
 observe() {
     look
-    revision=$etag
     if [ "$live" = null ]; then
-        result '{ fingerprint: null, revision: $revision }' --arg revision "$revision"
+        result '{ fingerprint: null, revision: $revision }' --arg revision "$seen"
     else
         list
         found=$(of_list '.[] | select(.id == $live) | .fingerprint' --argjson live "$live")
         [ -n "$found" ] || fail conflict "the certificate $live went away while the shelf was looked at"
-        result '{ fingerprint: $found, revision: $revision }' --arg found "$found" --arg revision "$revision"
+        result '{ fingerprint: $found, revision: $revision }' --arg found "$found" --arg revision "$seen"
     fi
 }
 
@@ -75,10 +98,9 @@ upload() {
 }
 
 activate() {
-    revision=$(ask '.revision // ""')
     if [ -z "$revision" ]; then
         look
-        revision=$etag
+        revision=$seen
     fi
     switch "\"$name\"" "$revision"
     if [ "$status" = 409 ] || [ "$status" = 412 ]; then
@@ -96,12 +118,11 @@ restore() {
     before=$(ask '.snapshot.data | @base64d | fromjson | .certificate | tojson')
     look
     if [ "$live" != "$before" ]; then
-        revision=$etag
         list
         # Of what is live, this says whether it is ours. Nothing is nobody's.
-        ours=$(of_list '($live == null) or any(.[]; .id == $live and '"$is_ours"')' --argjson live "$live" --arg target "$(ask .target)")
+        ours=$(of_list '($live == null) or any(.[]; .id == $live and '"$is_ours"')' --argjson live "$live" --arg target "$target")
         [ "$ours" = true ] || fail conflict "somebody else has switched the listener to $live, and that is left as it is"
-        switch "$before" "$revision"
+        switch "$before" "$seen"
         succeed
     fi
     result '{}'
@@ -110,7 +131,7 @@ restore() {
 prune() {
     look
     list
-    for unused in $(of_list '.[] | select(.id != $live and '"$is_ours"') | .id | @uri' --argjson live "$live" --arg target "$(ask .target)"); do
+    for unused in $(of_list '.[] | select(.id != $live and '"$is_ours"') | .id | @uri' --argjson live "$live" --arg target "$target"); do
         call DELETE "/v1/certificates/$unused"
         # 409: another listener uses it. 404: somebody else was faster.
         [ "$status" = 404 ] || [ "$status" = 409 ] || succeed
@@ -120,13 +141,13 @@ prune() {
 
 is_ours='.labels["managed-by"] == "certdeploy" and .labels.target == $target'
 
-# Sets `live`, a JSON string or null, and `etag`.
+# Sets `live`, a JSON string or null, and `seen`, the revision.
 look() {
     call GET "$listener"
     [ "$status" = 404 ] && refuse plan_invalid
     succeed
     live=$(printf '%s' "$body" | jq '.certificate') || fail unavailable "GET $listener: the answer is not JSON"
-    etag=$(header etag)
+    seen=$(header etag)
 }
 
 # Sets `certificates`.
@@ -152,8 +173,8 @@ switch() {
 call() {
     method=$1 path=$2 filter=${3:-'{}'}
     shift "$(($# < 3 ? $# : 3))"
-    left=$(ask '.deadline_seconds - $passed - 0.5' --argjson passed "$(($(date +%s) - started))")
-    case $left in -* | 0) fail timeout "$method $path: no time is left" later ;; esac
+    left=$((seconds + started - $(date +%s)))
+    [ "$left" -gt 0 ] || fail timeout "$method $path: no time is left" later
     code=0
     reply=$(
         ask '. as $request | ('"$filter"') as $call
@@ -220,15 +241,6 @@ unanswered() {
         5 | 6 | 7 | 16 | 18 | 35 | 52 | 55 | 56) fail unavailable "$method $path: no answer (curl: exit status $1)" later ;;
         *) fail unavailable "$method $path: curl ended with exit status $1" ;;
     esac
-}
-
-check_settings() {
-    [ "$(ask '.settings.url | tostring | startswith("https://")')" = true ] ||
-        fail configuration_invalid "\`settings.url\` does not start with https://"
-    [ "$(ask '.settings.listener | type == "string" and length > 0')" = true ] ||
-        fail configuration_invalid "\`settings.listener\` is missing" never "name the listener in \`settings\`"
-    [ "$(ask '.secrets.token // "" | test("^[!-~]+$")')" = true ] ||
-        fail configuration_invalid "the secret \`token\` is missing, or has characters that no token has"
 }
 
 # ask FILTER [JQ-ARGUMENT...]: of the request.
