@@ -1,5 +1,5 @@
 //! Parts for testing certdeploy and connectors to it: certificates, TLS servers that can be told what to serve and how to
-//! fail, mail peers that speak STARTTLS, a real nginx, and a look at what is served.
+//! fail, mail peers that speak STARTTLS, a real nginx, stand-ins for APIs, and a look at what is served.
 //!
 //! ```
 //! use deploy_testkit::{Authority, Request, TlsServer, observe};
@@ -31,6 +31,8 @@ pub mod pki;
 pub mod plain_peer;
 mod plan_text;
 pub mod scripted_command;
+pub mod shelf;
+pub mod stand_in;
 pub mod starttls_peer;
 pub mod tls_server;
 pub mod tree;

@@ -51,14 +51,52 @@ impl TlsServer {
         self.certificates.set_default(resolver::pair(issued));
     }
 
-    /// Does the same after a delay, in the background.
+    /// The same for whoever asks for this name.
+    pub fn set_certificate_for(&self, name: &str, issued: &Issued) {
+        self.certificates.set_named(name, resolver::pair(issued));
+    }
+
+    /// From the next handshake on, serves a pair in PEM to whoever asks for no name of [`TlsServerBuilder::for_name`].
+    ///
+    /// # Errors
+    ///
+    /// One line that says what is wrong with the pair; then nothing changes.
+    pub fn set_pem(&self, fullchain: &str, key: &str) -> Result<(), String> {
+        self.certificates.set_default(resolver::pair_from_pem(fullchain, key)?);
+        Ok(())
+    }
+
+    /// From the next handshake on, serves this certificate in place of the one with the same kind of key (ECDSA, RSA,
+    /// Ed25519); those with other kinds stay. `None` stands for clients that ask for no name of
+    /// [`TlsServerBuilder::for_name`].
+    pub fn renew(&self, name: Option<&str>, issued: &Issued) {
+        self.certificates.renew(name, resolver::pair(issued));
+    }
+
+    /// From now on, has no certificate for clients that ask for no name of [`TlsServerBuilder::for_name`].
+    pub fn clear_certificate(&self) {
+        self.certificates.clear_default();
+    }
+
+    /// Does as [`Self::set_certificate`] after a delay, in the background.
     pub fn swap_after(&self, delay: Duration, issued: &Issued) {
-        let (certificates, stopping, pair) = (Arc::clone(&self.certificates), Arc::clone(&self.stopping), resolver::pair(issued));
+        let pair = resolver::pair(issued);
+        self.later(delay, move |certificates| certificates.set_default(pair));
+    }
+
+    /// Does as [`Self::renew`] after a delay, in the background.
+    pub fn renew_after(&self, delay: Duration, name: Option<&str>, issued: &Issued) {
+        let (name, pair) = (name.map(str::to_owned), resolver::pair(issued));
+        self.later(delay, move |certificates| certificates.renew(name.as_deref(), pair));
+    }
+
+    fn later(&self, delay: Duration, change: impl FnOnce(&Certificates) + Send + 'static) {
+        let (certificates, stopping) = (Arc::clone(&self.certificates), Arc::clone(&self.stopping));
         let swap = std::thread::spawn(move || {
             let guard = stopping.0.lock().unwrap_or_else(PoisonError::into_inner);
             let (guard, _) = stopping.1.wait_timeout_while(guard, delay, |stop| !*stop).unwrap_or_else(PoisonError::into_inner);
             if !*guard {
-                certificates.set_default(pair);
+                change(&certificates);
             }
         });
         self.swaps.lock().unwrap_or_else(PoisonError::into_inner).push(swap);
@@ -237,6 +275,11 @@ impl TlsServerBuilder {
         };
         Ok(builder.with_cert_resolver(Arc::new(Certificates::default())))
     }
+}
+
+/// Whether a pair in PEM loads and matches.
+pub(crate) fn check_pair(fullchain: &str, key: &str) -> Result<(), String> {
+    resolver::pair_from_pem(fullchain, key).map(drop)
 }
 
 /// Speaks TLS on this connection as a server with one certificate; `None` when the handshake fails.

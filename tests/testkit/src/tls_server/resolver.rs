@@ -36,6 +36,27 @@ impl Certificates {
         self.state().default = vec![pair];
     }
 
+    pub(super) fn set_named(&self, name: &str, pair: Pair) {
+        self.state().named.insert(name.to_owned(), vec![pair]);
+    }
+
+    pub(super) fn clear_default(&self) {
+        self.state().default.clear();
+    }
+
+    /// In place of those with the same kind of key; the others stay.
+    pub(super) fn renew(&self, name: Option<&str>, pair: Pair) {
+        let mut state = self.state();
+        let pairs = match name {
+            Some(name) => state.named.entry(name.to_owned()).or_default(),
+            None => &mut state.default,
+        };
+        let kind = pair.key.algorithm();
+        let place = pairs.iter().position(|other| other.key.algorithm() == kind).unwrap_or(pairs.len());
+        pairs.retain(|other| other.key.algorithm() != kind);
+        pairs.insert(place, pair);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         let state = self.state();
         state.default.is_empty() && state.named.is_empty()
@@ -64,6 +85,15 @@ impl ResolvesServerCert for Certificates {
 pub(super) fn pair(issued: &Issued) -> Pair {
     let key = crate::provider().key_provider.load_private_key(issued.private_key()).expect("a key that loads");
     Arc::new(CertifiedKey::new(issued.certificates(), key))
+}
+
+/// The same from PEM.
+pub(super) fn pair_from_pem(fullchain: &str, key: &str) -> Result<Pair, String> {
+    let certificates = CertificateDer::pem_slice_iter(fullchain.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| format!("the certificates: {error}"))?;
+    let private_key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| format!("the key: {error}"))?;
+    CertifiedKey::from_der(certificates, private_key, &crate::provider()).map(Arc::new).map_err(|error| error.to_string())
 }
 
 /// The pair in these files, as a careful server loads it: complete and matching.

@@ -32,6 +32,37 @@ fn swap_is_seen_after_its_delay() {
 }
 
 #[test]
+fn renewal_after_a_delay_is_of_one_name_and_one_kind_of_key() {
+    let authority = Authority::new();
+    let rsa = authority.issue(&Request::new(&["www.example.test"]).key(KeyKind::Rsa2048));
+    let (old, new) = (issue(&authority), issue(&authority));
+    let server = TlsServer::builder().certificate(&rsa).for_name("two.test", &old).for_name("two.test", &rsa).start();
+    server.renew_after(Duration::from_millis(50), Some("two.test"), &new);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while served_fingerprint(server.address(), Some("two.test")).unwrap() != new.fingerprint {
+        assert!(Instant::now() < deadline, "the renewal never happened");
+    }
+    assert_eq!(served_fingerprint(server.address(), None), Ok(rsa.fingerprint.clone()), "another name");
+    // A client that takes both kinds gets the first one.
+    let other = TlsServer::builder().for_name("two.test", &rsa).for_name("two.test", &old).start();
+    other.renew(Some("two.test"), &new);
+    assert_eq!(served_fingerprint(other.address(), Some("two.test")), Ok(rsa.fingerprint));
+}
+
+#[test]
+fn pem_is_served_if_it_matches_and_a_server_can_be_left_without() {
+    let authority = Authority::new();
+    let (one, two) = (issue(&authority), issue(&authority));
+    let server = TlsServer::start(&one);
+    server.set_pem(&two.fullchain_pem, &one.key_pem).unwrap_err();
+    assert_eq!(served_fingerprint(server.address(), None), Ok(one.fingerprint));
+    server.set_pem(&two.fullchain_pem, &two.key_pem).unwrap();
+    assert_eq!(served_fingerprint(server.address(), None), Ok(two.fingerprint));
+    server.clear_certificate();
+    served_fingerprint(server.address(), None).unwrap_err();
+}
+
+#[test]
 fn files_are_read_at_reload_only_and_a_bad_pair_changes_nothing() {
     let authority = Authority::new();
     let (old, new) = (issue(&authority), issue(&authority));
