@@ -18,7 +18,7 @@ use crate::pki::{Authority, Issued, Request, fingerprint, write_pair};
 use crate::tree::{Tree, assert_same};
 
 /// How long something may take that happens by itself: much longer than it ever does.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The name of the target in every case.
 pub(crate) const TARGET: &str = "front";
