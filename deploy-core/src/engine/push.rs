@@ -134,10 +134,16 @@ impl Frame<'_> {
         self.acknowledge(certificate, state)?;
         journal.end()?;
         self.enter(Stage::Prune);
-        if let Err(error) = call!(self, push => prune()) {
+        self.prune(self.context);
+        Ok(())
+    }
+
+    /// What was superseded, or what was uploaded and had to be taken back.
+    fn prune(&mut self, context: &Context) {
+        let push = &mut self.push;
+        if let Err(error) = retrying(context, || block_within(context, push.prune(context))) {
             self.warn(format!("what nothing uses any more could not be removed: {}", error.full_message()));
         }
-        Ok(())
     }
 
     /// The remote refused the switch because somebody else had just made one: that is not ours to undo.
@@ -195,6 +201,7 @@ impl Frame<'_> {
                 if let Err(error) = journal.end() {
                     self.warn(format!("left for the next run to clean up: {}", error.full_message()));
                 }
+                self.prune(&self.context.undisturbed(LIMIT));
                 cause.with_live(Live::RolledBack)
             }
             Err(error) => rollback_failed(&cause, vec![error]),

@@ -12,10 +12,10 @@ use deploy_testkit::{Authority, Issued, KeyKind, Nginx, NginxConfig, Request, ob
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::Tree;
 use crate::config::TargetConfig;
 use crate::program::{Program, Run, Running};
 use crate::system::{children, needs_root, tool};
-use crate::Tree;
 use crate::{quoted, until};
 
 /// The name in all certificates.

@@ -71,6 +71,13 @@ impl Tree {
         self
     }
 
+    /// The part of it whose paths satisfy a condition.
+    #[must_use]
+    pub fn retain(mut self, condition: impl Fn(&Path) -> bool) -> Self {
+        self.0.retain(|path, _| condition(path));
+        self
+    }
+
     /// Without a part of it.
     #[must_use]
     pub fn without(mut self, directory: &Path) -> Self {

@@ -49,6 +49,22 @@ pub fn run<H: Harness>() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
+/// Runs one case and says how it failed: to test a harness, or the suite itself.
+///
+/// # Errors
+/// The message of the case; or that there is none of this name, or why it cannot be tried.
+pub fn run_case<H: Harness>(name: &str) -> Result<(), String> {
+    let case = cases::all::<H>().into_iter().find(|case| case.behaviour.case == name);
+    let cases::Case { behaviour, run } = case.ok_or_else(|| format!("there is no case {name}"))?;
+    if let Some(why) = behaviour.needs.iter().find_map(|need| need.unmet::<H>()) {
+        return Err(format!("it cannot be tried: {why}"));
+    }
+    std::panic::catch_unwind(run).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_else(|| "it panicked".to_owned())
+    })
+}
+
 /// A case that cannot be tried here is ignored, and says why: in the list, and as its failure where it is run all the same.
 fn trial<H: Harness>(cases::Case { behaviour, run }: cases::Case) -> Trial {
     match behaviour.needs.iter().find_map(|need| need.unmet::<H>()) {

@@ -18,7 +18,7 @@ use crate::pki::{Authority, Issued, Request, fingerprint, write_pair};
 use crate::tree::{Tree, assert_same};
 
 /// How long something may take that happens by itself: much longer than it ever does.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The name of the target in every case.
 pub(crate) const TARGET: &str = "front";
@@ -26,7 +26,7 @@ pub(crate) const TARGET: &str = "front";
 pub(crate) struct World<H: Harness> {
     pub(crate) harness: H,
     pub(crate) context: Context,
-    pub(crate) events: Arc<Recorder>,
+    pub(crate) events: Recorder,
     pub(crate) authority: Authority,
     runtime: tokio::runtime::Runtime,
     foreign: Tree,
@@ -41,8 +41,8 @@ impl<H: Harness> World<H> {
             std::fs::create_dir(directory.path().join(name)).expect("a new directory");
         }
         let harness = H::start(&directory.path().join("world")).unwrap_or_else(|error| panic!("no world: {error}"));
-        let events = Arc::new(Recorder::default());
-        let context = context(&directory.path().join("state")).with_events(Arc::<Recorder>::clone(&events));
+        let events = Recorder::default();
+        let context = context(&directory.path().join("state")).with_events(events.sink());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let foreign = harness.foreign();
         Self { harness, context, events, authority: Authority::new(), runtime, foreign, directory }
@@ -98,7 +98,7 @@ impl<H: Harness> World<H> {
     pub(crate) fn run(&self, job: &Job, context: &Context) -> Report {
         self.events.clear();
         let report = self.block_on(deploy_core::deploy(std::slice::from_ref(job), context)).remove(0);
-        let finished = self.events.all().iter().filter(|event| matches!(event, Event::Finished { .. })).count();
+        let finished = self.events.events().iter().filter(|event| matches!(event, Event::Finished { .. })).count();
         assert!(finished <= 1, "A8: a run ended {finished} times");
         assert_same(&self.foreign, &self.harness.foreign());
         if let Some(error) = &report.error {

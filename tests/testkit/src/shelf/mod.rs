@@ -20,8 +20,10 @@
 
 mod api;
 mod objects;
+mod world;
 
 pub use objects::{CertificateObject, Objects};
+pub use world::ShelfWorld;
 
 use std::net::SocketAddr;
 

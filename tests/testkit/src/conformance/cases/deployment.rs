@@ -88,7 +88,7 @@ fn a3_second_run_is_unchanged_and_its_plan_is_empty<H: Harness>() {
     assert_eq!((report.outcome, report.live), (Outcome::Unchanged, Live::Unchanged), "{}", told(&report));
     assert!(report.changed_files.is_empty(), "{:?}", report.changed_files);
     let acted = [Stage::Stage, Stage::Validate, Stage::Journal, Stage::Swap, Stage::Reload];
-    let stages = world.events.stages();
+    let stages = world.events.stages(TARGET);
     assert!(!stages.iter().any(|stage| acted.contains(stage)), "a run with nothing to do went through {stages:?}");
     assert_same(&before, &world.harness.state());
     assert!(files == untouched(&world, &issued), "a file was written again with what it had");
@@ -245,7 +245,7 @@ fn f21_cancelled_at_any_stage_is_all_or_nothing<H: Harness>() {
     let (world, mut old) = World::<H>::serving();
     let probe = world.issue();
     world.deploy_and_see(&probe);
-    let stages = world.events.stages();
+    let stages = world.events.stages(TARGET);
     old.clone_from(&probe);
     for stage in stages {
         let (before, new) = (world.harness.state(), world.issue());

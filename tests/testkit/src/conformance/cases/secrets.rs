@@ -75,7 +75,7 @@ fn nothing_leaks(canary: &Canary, shown: &str, directory: &Path, fault: Option<F
 /// Everything that an agent could print of a run.
 fn tell<H: Harness>(shown: &mut String, report: &Report, world: &World<H>) {
     write(shown, report);
-    write(shown, &world.events.all());
+    write(shown, &world.events.events());
     let mut cause: Option<&dyn Error> = report.error.as_ref().map(|error| error as &dyn Error);
     while let Some(error) = cause {
         shown.push_str(&error.to_string());
