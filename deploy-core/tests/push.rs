@@ -580,6 +580,12 @@ async fn killed_at_any_call_is_settled_by_the_next_run() {
                     assert!(recovered.iter().all(|recovered| recovered.error.is_none()), "{what}: {recovered:?}");
                     assert_eq!(world.litter(), Vec::<PathBuf>::new(), "{what}");
                     assert_eq!(world.remote.active().as_ref(), Some(&live.fingerprint), "{what}");
+                    let names = world.remote.with(|remote| remote.certificates.len());
+                    assert_eq!(
+                        names,
+                        2 + usize::from(call == Call::Prune && !after),
+                        "{what}: P7, the live one and the foreign one"
+                    );
                 }
                 world.ends_with_new(&new).await;
             }

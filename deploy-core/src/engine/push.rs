@@ -243,6 +243,7 @@ impl Frame<'_> {
             "the old state was brought back"
         };
         journal.end()?;
+        self.prune(self.context);
         Ok(action)
     }
 
