@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
+use zeroize::Zeroizing;
 
 use super::super::Signal;
 use crate::command::{Command, CommandError, CommandOutput, Limits, OUTPUT_LIMIT, PATH};
@@ -24,6 +25,9 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// How long a wait may last when there is something to look for that cannot be polled.
 const SLICE: Duration = Duration::from_millis(50);
+
+/// How much is read at once.
+const CHUNK: usize = 16 * 1024;
 
 /// At most this much is read of each stream after the command has ended: what a pipe may still hold, and not what a process
 /// that it left behind goes on writing.
@@ -247,15 +251,17 @@ impl Input {
 
 impl Stream {
     fn new(pipe: Option<File>) -> Self {
-        Self { pipe, kept: VecDeque::new(), dropped: false }
+        // It may be a secret: a buffer that grows would leave copies behind.
+        let room = if pipe.is_some() { OUTPUT_LIMIT + CHUNK } else { 0 };
+        Self { pipe, kept: VecDeque::with_capacity(room), dropped: false }
     }
 
     /// Reads what is there, about `at_most` bytes of it, and keeps the last [`OUTPUT_LIMIT`].
     fn read(&mut self, at_most: usize) {
-        let mut buffer = [0; 16 * 1024];
+        let mut buffer = Zeroizing::new([0; CHUNK]);
         let mut total = 0;
         while let Some(pipe) = self.pipe.as_mut().filter(|_| total < at_most) {
-            match pipe.read(&mut buffer) {
+            match pipe.read(&mut *buffer) {
                 Ok(0) => self.pipe = None,
                 Ok(count) => {
                     total += count;
