@@ -1,5 +1,7 @@
 //! A program that does what it should, in the engine's frame: what it is asked and when, what it is given and where.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests look at files")]
+
 mod common;
 
 use std::fs;

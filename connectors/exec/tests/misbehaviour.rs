@@ -1,5 +1,7 @@
 //! Programs that do what they should not: each is an error that names program and operation, and gets nothing past the engine.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests look at files")]
+
 mod common;
 
 use std::fs;
