@@ -89,6 +89,9 @@ impl Capabilities {
     /// What the engine gives to every target that is files and a reload.
     pub const FILES: Self = Self { dry_run: true, verification: true, rollback: true, ..Self::NONE };
 
+    /// What the engine gives to every target that is reached by calls.
+    pub const PUSH: Self = Self { dry_run: true, verification: true, rollback: true, ..Self::NONE };
+
     /// With a checker that sees the staged files.
     #[must_use]
     pub const fn with_staged_validation(mut self) -> Self {

@@ -128,7 +128,7 @@ impl ClientBuilder {
     /// # Errors
     /// [`ErrorKind::ConfigurationInvalid`]: the URL, the CA file or a header cannot be used.
     pub fn build(self, context: &Context) -> Result<Client, Error> {
-        let base = check_url(&self.url)?;
+        let base = parse_url(&self.url)?;
         let config = roots::client_config(self.ca_file.as_deref(), context)?;
         let headers = self.secret_headers.iter().map(|(name, value)| sensitive(name, value)).collect::<Result<_, _>>()?;
         let client = reqwest::Client::builder()
@@ -153,8 +153,17 @@ impl fmt::Debug for ClientBuilder {
     }
 }
 
-/// Never shows the text: a password may stand in it.
-fn check_url(text: &str) -> Result<Url, Error> {
+/// Whether a text can be the base URL of a client: for a connector that checks its settings, before there is a context.
+/// The error never shows the text, because a password may stand in it.
+///
+/// # Errors
+/// [`ErrorKind::ConfigurationInvalid`]: it is no URL, is not `https://` (or `http://` to this machine), or has credentials, a
+/// query or a fragment in it.
+pub fn check_url(text: &str) -> Result<(), Error> {
+    parse_url(text).map(drop)
+}
+
+fn parse_url(text: &str) -> Result<Url, Error> {
     let invalid = |message: &str| Error::new(ErrorKind::ConfigurationInvalid, format!("the URL of the API {message}"));
     let url = Url::parse(text).map_err(|error| invalid("cannot be used").with_source(error))?;
     let host = url.host_str().unwrap_or_default();

@@ -48,6 +48,6 @@ mod retry_after;
 mod roots;
 mod shown;
 
-pub use client::{Client, ClientBuilder};
+pub use client::{Client, ClientBuilder, check_url};
 pub use request::Request;
 pub use response::Response;
