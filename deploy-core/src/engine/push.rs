@@ -357,8 +357,10 @@ fn recover(job: &Job, context: &Context, state: &State) -> Result<Option<Recover
     let Some((begun, snapshot)) = journal.read().map_err(named)? else { return Ok(None) };
     let mut frame = Frame { context, push, report: Report::new(&job.name, &job.kind) };
     let action = frame.settle(&begun, snapshot, &journal).map_err(named)?;
+    frame.prune(context);
+    let left: String = frame.report.warnings.iter().map(|warning| format!("; {warning}")).collect();
     let live = if frame.report.fingerprint.served.as_ref() == Some(&begun.new) { Live::Applied } else { Live::RolledBack };
-    Ok(Some(Recovered::new(vec![begun.target], job.name.clone(), action, live)))
+    Ok(Some(Recovered::new(vec![begun.target], job.name.clone(), format!("{action}{left}"), live)))
 }
 
 /// The record of one push, and the snapshot it can be undone with: `vault/<target>.push` and `.snapshot`.

@@ -69,7 +69,10 @@ pub enum SourceFileError {
 
 /// Reads a regular, non-empty file of at most `limit` bytes. Symbolic links are followed, also as the last part of the
 /// path (certbot's `live` directory consists of them): the host never does that, so it is done here, link by link.
-pub(crate) fn read_source_file(host: &dyn Host, path: &Path, limit: u64) -> Result<(SecretBytes, Status), SourceFileError> {
+///
+/// # Errors
+/// There is no such file, it is something else, empty or too long, or the system refuses.
+pub fn read_source_file(host: &dyn Host, path: &Path, limit: u64) -> Result<(SecretBytes, Status), SourceFileError> {
     let owned = || path.to_owned();
     let unreadable = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => SourceFileError::Missing { path: owned() },

@@ -4,8 +4,7 @@ mod file;
 mod reference;
 mod withhold;
 
-pub use file::SourceFileError;
-pub(crate) use file::read_source_file;
+pub use file::{SourceFileError, read_source_file};
 pub use reference::{InvalidSecretRef, SecretRef, SecretRefError};
 pub use withhold::withhold;
 

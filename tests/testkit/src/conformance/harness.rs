@@ -1,6 +1,6 @@
 //! What the author of a connector writes: a world to try it in.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use deploy_core::Connector;
 
@@ -62,8 +62,9 @@ pub trait Harness: Sized + 'static {
         true
     }
 
-    /// Passwords and tokens of the settings, at least 16 characters long: they must show up nowhere.
-    fn secrets(&self) -> Vec<String> {
+    /// Passwords and tokens of the settings, at least 16 characters long, each with the file that it is in: they must show up
+    /// nowhere else.
+    fn secrets(&self) -> Vec<(String, PathBuf)> {
         Vec::new()
     }
 
@@ -91,8 +92,8 @@ pub enum Fault {
     CheckerHangs,
     /// The next reload fails, and what comes after it works. For an API: the next switch is refused.
     ReloadFails,
-    /// Every reload fails and the target goes on with what it has. For an API: it takes the next switch, calls it a failure,
-    /// and then refuses every change.
+    /// Every reload fails and the target goes on with what it has. For an API: it takes the next switch, goes on serving the
+    /// old certificate, and then refuses every switch.
     ReloadAlwaysFails,
     /// The next reload does not end, and what comes after it works. For an API: the next switch is not answered.
     ReloadHangs,

@@ -202,7 +202,7 @@ impl<H: Harness> World<H> {
     /// What must not be anywhere but where it belongs: in the source, where it is served from, in hidden directories.
     pub(crate) fn canary(&self, issued: &Issued) -> Canary {
         let canary = Canary::new(issued).kept_in(self.source());
-        self.harness.secrets().iter().fold(canary, |canary, secret| canary.and_password(secret))
+        self.harness.secrets().iter().fold(canary, |canary, (secret, file)| canary.and_password(secret).kept_in(file))
     }
 
     /// Where staged files, journals, or snapshots of a run that is over still lie.

@@ -165,8 +165,7 @@ impl Shelf {
         self.stand_in.with_state(|state| state.overtake(listener, id));
     }
 
-    /// Has a listener go on serving what it serves, whatever its certificate is switched to; once it is not frozen any more, it
-    /// follows again from the next switch on.
+    /// Has a listener go on serving what it serves, whatever its certificate is switched to, until it is not frozen any more.
     ///
     /// # Panics
     ///

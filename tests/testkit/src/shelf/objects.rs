@@ -109,7 +109,15 @@ impl State {
 
     /// Gives a listener another certificate, and a new revision.
     pub(super) fn switch(&mut self, listener: &str, id: Option<&str>) -> Result<(), String> {
+        self.serve(listener, id)?;
         let listener = self.listeners.get_mut(listener).ok_or("no such listener")?;
+        listener.certificate = id.map(str::to_owned);
+        listener.revision += 1;
+        Ok(())
+    }
+
+    fn serve(&self, listener: &str, id: Option<&str>) -> Result<(), String> {
+        let listener = self.listeners.get(listener).ok_or("no such listener")?;
         let pair = match id {
             None => None,
             Some(id) => {
@@ -122,13 +130,14 @@ impl State {
             None => listener.server.clear_certificate(),
             Some((stored, key)) => listener.server.set_pem(&stored.fullchain, key)?,
         }
-        listener.certificate = id.map(str::to_owned);
-        listener.revision += 1;
         Ok(())
     }
 
     pub(super) fn freeze(&mut self, listener: &str, frozen: bool) {
-        self.listeners.get_mut(listener).expect("a listener that was added").frozen = frozen;
+        let entry = self.listeners.get_mut(listener).expect("a listener that was added");
+        entry.frozen = frozen;
+        let certificate = entry.certificate.clone();
+        self.serve(listener, certificate.as_deref()).expect("what it was switched to");
     }
 
     pub(super) fn is_used(&self, id: &str) -> bool {

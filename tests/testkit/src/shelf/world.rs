@@ -134,8 +134,8 @@ impl ShelfWorld {
                 inject(stand_in::Fault::answer(error(422, "told to fail")).changing().below(listeners).times(1))
             }
             Fault::ReloadAlwaysFails => {
-                inject(stand_in::Fault::close_after().changing().below(listeners).times(1));
-                inject(stand_in::Fault::answer(error(422, "told to fail")).changing().below(listeners));
+                self.shelf.freeze(Self::LISTENER, true);
+                inject(stand_in::Fault::answer(error(422, "told to fail")).changing().below(listeners).after(1));
             }
             Fault::ReloadHangs => inject(stand_in::Fault::never().changing().below(listeners).times(1)),
             Fault::Ignored => self.shelf.freeze(Self::LISTENER, true),
@@ -175,8 +175,8 @@ impl ShelfWorld {
 
     /// The token, for [`crate::conformance::Harness::secrets`].
     #[must_use]
-    pub fn secrets(&self) -> Vec<String> {
-        vec![self.shelf.writer_token().to_owned()]
+    pub fn secrets(&self) -> Vec<(String, PathBuf)> {
+        vec![(self.shelf.writer_token().to_owned(), self.token_file())]
     }
 
     /// How long a verification may take in the settings: some cases wait for its end.
