@@ -1,7 +1,7 @@
 //! A shelf as the world of the conformance suite, and one of the worked examples as the program that deploys to it.
 
 use std::marker::PhantomData;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use deploy_core::probe::Endpoint;
 use deploy_core::secret::SecretRef;
@@ -20,8 +20,6 @@ pub(crate) trait Example: 'static {
 
 pub(crate) struct World<E> {
     shelf: ShelfWorld,
-    /// What the operator has: outside of what the suite searches for secrets.
-    _operators: tempfile::TempDir,
     example: PhantomData<E>,
 }
 
@@ -31,9 +29,8 @@ impl<E: Example> Harness for World<E> {
     const FAULTS: &'static [Fault] = ShelfWorld::FAULTS;
     const PERMISSION: &'static str = ShelfWorld::PERMISSION;
 
-    fn start(_: &Path) -> Result<Self, String> {
-        let operators = tempfile::tempdir().map_err(|error| error.to_string())?;
-        Ok(Self { shelf: ShelfWorld::start(operators.path())?, _operators: operators, example: PhantomData })
+    fn start(directory: &Path) -> Result<Self, String> {
+        Ok(Self { shelf: ShelfWorld::start(directory)?, example: PhantomData })
     }
 
     fn settings(&self) -> ExecSettings {
@@ -71,7 +68,7 @@ impl<E: Example> Harness for World<E> {
         self.shelf.heal();
     }
 
-    fn secrets(&self) -> Vec<String> {
+    fn secrets(&self) -> Vec<(String, PathBuf)> {
         self.shelf.secrets()
     }
 }
