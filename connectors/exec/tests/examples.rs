@@ -188,7 +188,7 @@ async fn p8_refusals_have_their_kind_and_are_not_tried_again() {
             let what = format!("{program}, {status} below {path}: {}", why(&report));
             assert_eq!((report.outcome, report.live), (Outcome::Rejected, Live::Unchanged), "{what}");
             assert_eq!(report.error.as_ref().map(|error| (error.kind(), error.retry())), Some((kind, Retry::Never)), "{what}");
-            assert!(what.contains(&format!(": {status} as the test wants it")), "{what}");
+            assert!(what.contains(&format!("{status} as the test wants it")), "{what}");
             let lines = world.shelf.record().lines();
             let met = lines.iter().filter(|line| line.contains(path) && line.contains(&status.to_string()));
             // The look after an upload that failed is a call of its own.
