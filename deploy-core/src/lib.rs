@@ -59,6 +59,9 @@ mod state;
 mod target;
 mod vault;
 
+/// What the signatures of a connector need of other crates, in the versions that this one has.
+pub use {async_trait::async_trait, rustls::crypto::CryptoProvider, schemars, serde};
+
 pub use atomic::{WriteError, WriteOptions, Written, atomic_write_file};
 pub use certificate::{Certificate, CertificateSource, MaterialError, PemFiles};
 pub use connector::{Connector, Entry, Registry, SettingError};

@@ -594,6 +594,32 @@ async fn killed_at_any_call_is_settled_by_the_next_run() {
 }
 
 #[tokio::test]
+async fn killed_and_then_switched_by_somebody_else_is_left_alone() {
+    let (world, _, new) = World::renewed().await;
+    world.remote.fail(Call::Activate, Fault::Dies);
+    world.deploy(&new).await;
+    world.remote.with(|remote| remote.active = Some("foreign".to_owned()));
+    let preview = deploy_core::preview(&world.job(&new), &world.context).await;
+    assert!(preview.pending_recovery.is_some(), "{preview:?}");
+    let recovered = recover(&[world.job(&new)], RecoveryScope::Full, &world.context).await;
+    assert!(recovered.len() == 1 && recovered[0].error.is_none(), "{recovered:?}");
+    assert!(recovered[0].action.contains("somebody else"), "{recovered:?}");
+    assert_eq!(world.remote.active().as_deref(), Some("foreign"), "F35");
+    assert_eq!(world.litter(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn a2_preview_asks_for_the_dry_run_and_changes_nothing() {
+    let (world, old, new) = World::renewed().await;
+    let preview = deploy_core::preview(&world.job(&new), &world.context).await;
+    assert_eq!((preview.validated, preview.commands.len()), (Rung::V3, 1), "{preview:?}");
+    assert_eq!(world.remote.calls(), [Call::Observe, Call::Validate]);
+    world.is_old(&old);
+    let preview = deploy_core::preview(&world.job(&old), &world.context).await;
+    assert_eq!((preview.commands.len(), world.remote.count(Call::Validate)), (0, 1), "{preview:?}");
+}
+
+#[tokio::test]
 async fn killed_in_the_middle_of_a_switch_goes_back_with_the_snapshot() {
     let (world, old, new) = World::renewed().await;
     world.remote.fail(Call::Activate, Fault::Dies);

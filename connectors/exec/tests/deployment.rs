@@ -44,8 +44,9 @@ async fn a2_plan_only_looks() {
     let (world, old) = World::deployed().await;
     let preview = preview(&world.job(&world.issue(), world.settings(json!({}))), &world.context).await;
     assert!(preview.error.is_none(), "{preview:?}");
-    assert_eq!(preview.fingerprint.served, Some(old.fingerprint));
-    assert_eq!(world.calls(), ["describe", "observe"]);
+    assert_eq!((preview.fingerprint.served, preview.validated), (Some(old.fingerprint.clone()), Rung::V3));
+    assert_eq!(world.calls(), ["describe", "observe", "validate"]);
+    assert_eq!((world.live(), world.litter().len()), (Some(old.fingerprint), 0));
 }
 
 #[tokio::test]

@@ -8,16 +8,16 @@ use crate::engine::group::{File, Member, check_time, staged_name};
 use crate::engine::inspect;
 use crate::engine::job::Job;
 use crate::engine::overview::{FileAction, FilePreview, FileState, Preview, TargetState};
-use crate::engine::push::observe;
 use crate::engine::validate::{Scratch, Staged, check_staged};
-use crate::engine::{block_on, check, second_names};
+use crate::engine::{block_on, check, push, second_names};
 use crate::error::{Error, ErrorKind};
 use crate::host::Metadata;
 use crate::journal;
 use crate::lock::LockKeys;
 use crate::plan::{Plan, Reload};
 use crate::probe::probe;
-use crate::report::Report;
+use crate::push::Validation;
+use crate::report::{Degraded, Report};
 use crate::secret::SecretBytes;
 use crate::state::{State, read_marker};
 use crate::target::Deployment;
@@ -39,11 +39,19 @@ fn fill(preview: &mut Preview, job: &Job, context: &Context) -> Result<(), Error
     match block_on(job.target.prepare(&loaded.certificate, context))? {
         Deployment::Files(plan) => files(preview, plan, &job.kind, context),
         Deployment::Push(mut push) => {
-            let observed = observe(&mut *push, context)?;
+            let observed = push::observe(&mut *push, context)?;
             let same = observed.settled && observed.fingerprint == preview.fingerprint.wanted;
             preview.state = if same { TargetState::Unchanged } else { TargetState::Change };
             preview.fingerprint.served = observed.fingerprint;
-            preview.commands = if same { Vec::new() } else { vec!["upload and activate the certificate".to_owned()] };
+            preview.pending_recovery = push::pending(&job.name, context)?;
+            if same {
+                return Ok(());
+            }
+            preview.commands = vec!["upload and activate the certificate".to_owned()];
+            match push::validate(&mut *push, &loaded.certificate, context)? {
+                Validation::Passed(rung) => preview.validated = preview.validated.max(rung),
+                Validation::Unavailable(why) => preview.degraded.push(Degraded { what: "validate".to_owned(), why }),
+            }
             Ok(())
         }
     }

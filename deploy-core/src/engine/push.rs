@@ -237,6 +237,8 @@ impl Frame<'_> {
             "the remote has its certificate live"
         } else if observed.fingerprint == begun.old {
             "the remote still has the old certificate live"
+        } else if observed.fingerprint.is_some() {
+            "somebody else has switched the remote since then; it was left alone"
         } else {
             let lost = || Error::new(ErrorKind::RollbackFailed, "the snapshot of the old state is gone").with_live(Live::Unknown);
             self.restore(begun.old.as_deref(), &snapshot.ok_or_else(lost)?).map_err(|error| error.with_live(Live::Unknown))?;
@@ -346,6 +348,18 @@ pub(super) fn recover_all(jobs: &[Job], scope: RecoveryScope, context: &Context,
         .filter_map(|job| recover(job, context, state).transpose())
         .map(|done| done.unwrap_or_else(|(name, error)| Recovered::failed(vec![name], error)))
         .collect()
+}
+
+/// What a run would settle first, as a sentence. Only looks.
+pub(super) fn pending(target: &str, context: &Context) -> Result<Option<String>, Error> {
+    let path = context.state_directory().join("vault").join(format!("{target}.push"));
+    let status = context.host().path_status(&path).map_err(|error| invalid(&path, "cannot be looked at", error))?;
+    Ok(status.map(|_| "an interrupted deployment is settled first".to_owned()))
+}
+
+/// What the remote's own dry run says, for whoever only looks.
+pub(super) fn validate(push: &mut dyn Push, certificate: &Certificate, context: &Context) -> Result<Validation, Error> {
+    retrying(context, || block_within(context, push.validate(certificate, context)))
 }
 
 fn recover(job: &Job, context: &Context, state: &State) -> Result<Option<Recovered>, (String, Error)> {

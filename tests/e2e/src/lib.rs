@@ -43,3 +43,8 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/library.md")]
 pub struct Library;
+
+/// The connector of the book's page for authors, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/write-a-connector.md")]
+pub struct WriteAConnector;
