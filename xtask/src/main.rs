@@ -15,6 +15,7 @@ mod packages;
 mod proof;
 mod shell;
 mod test;
+mod third_party;
 mod tidy;
 mod tools;
 mod triggers;
