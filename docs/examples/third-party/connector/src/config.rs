@@ -1,11 +1,12 @@
 //! The settings of a target. The doc comments are the reference page.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use deploy_core::SettingError;
 use deploy_core::host::Signal;
 use deploy_core::probe::Endpoint;
-use deploy_core::settings::{ReloadSetting, SignalReload};
+use deploy_core::settings::{Period, ReloadSetting, SignalReload};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,13 +30,23 @@ pub struct ReloadingSettings {
     /// deployment is reported as `unverified`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<Vec<Endpoint>>,
+
+    /// How long the new certificate may take to appear at the endpoints of `verify`. Default: `"15s"`.
+    #[serde(default = "default_verify_timeout")]
+    pub verify_timeout: Period,
 }
 
 impl ReloadingSettings {
     /// Everything at its default but the two files.
     #[must_use]
     pub fn new(fullchain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        Self { fullchain: fullchain.into(), key: key.into(), reload: default_reload(), verify: None }
+        Self {
+            fullchain: fullchain.into(),
+            key: key.into(),
+            reload: default_reload(),
+            verify: None,
+            verify_timeout: default_verify_timeout(),
+        }
     }
 
     /// What is wrong with them, as far as can be told without looking at the disk.
@@ -51,6 +62,10 @@ impl ReloadingSettings {
 
 fn default_reload() -> ReloadSetting {
     ReloadSetting::Signal(SignalReload::new(Signal::Hup, "/run/reloading-tls-server.pid"))
+}
+
+fn default_verify_timeout() -> Period {
+    Period::new(Duration::from_secs(15))
 }
 
 fn check_path(field: &str, path: &Path) -> Result<(), SettingError> {

@@ -48,6 +48,8 @@ impl ReloadingTarget {
     }
 
     fn hooks(&self) -> Hooks {
-        Hooks::new().with_reload(self.settings.reload.reload()).with_verify(Verify::from_setting(self.settings.verify.clone()))
+        let settings = &self.settings;
+        let verify = Verify::from_setting(settings.verify.clone()).with_timeout(settings.verify_timeout.duration());
+        Hooks::new().with_reload(settings.reload.reload()).with_verify(verify)
     }
 }

@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use deploy_core::probe::Endpoint;
-use deploy_core::settings::{CommandSetting, ReloadSetting};
+use deploy_core::settings::{CommandSetting, Period, ReloadSetting};
 use deploy_testkit::conformance::{self, Fault, Harness, NAME};
 use deploy_testkit::tree::Tree;
 use deploy_testkit::{Order, ReloadingServer, ScriptedCommand, observe};
@@ -47,6 +48,7 @@ impl Harness for World {
         let mut settings = ReloadingSettings::new(fullchain, key);
         settings.reload = ReloadSetting::Command(CommandSetting::Arguments(self.reload.command()));
         settings.verify = Some(vec![Endpoint::new(self.server.address().to_string()).with_server_name(NAME)]);
+        settings.verify_timeout = Period::new(Duration::from_secs(3));
         settings
     }
 
