@@ -8,7 +8,8 @@ use crate::{Outcome, shell};
 
 /// The budget: a shipped package, and the most crates that it may pull in with all its features, build scripts' included and
 /// itself not. Each has a little room over what was measured; more than that is a decision, and is made here.
-const BUDGETS: &[(&str, usize)] = &[("certdeploy", 130), ("deploy-core", 60), ("deploy-nginx", 61), ("deploy-testkit", 110)];
+const BUDGETS: &[(&str, usize)] =
+    &[("certdeploy", 130), ("deploy-core", 60), ("deploy-http", 125), ("deploy-nginx", 61), ("deploy-testkit", 120)];
 
 /// A program with the nginx connector alone stays under this.
 const NGINX_ALONE: usize = 130;

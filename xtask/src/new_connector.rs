@@ -67,7 +67,7 @@ const REGISTRATIONS: &[Registration] = &[
 ];
 
 /// Features of the agent, and packages and folders with names of this pattern that are no connectors.
-const RESERVED: &[&str] = &["core", "default", "e2e", "full", "proof", "support", "testkit"];
+const RESERVED: &[&str] = &["core", "default", "e2e", "full", "http", "proof", "support", "testkit"];
 
 /// Types of the templates, and of what they use, which the new one would hide.
 const TYPES: &[&str] = &[
@@ -131,7 +131,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
 const NEXT: &str = "
 Next:
   1. cargo test --package deploy-@NAME@ --test conformance
-     What fails says what is not written yet. docs/contract.md has what each case asks for.
+     What fails says what is not written yet. docs/write-a-connector.md has the steps, docs/contract.md what each case asks for.
   2. Give deploy-@NAME@ a budget in xtask/src/graph.rs; `cargo xtask graph` says how many crates it needs.
   3. Write docs/@NAME@.md, then `cargo xtask docs` for the generated pages.
   4. Where it needs no heavy dependency, move its feature to `default` in agent/Cargo.toml.";
