@@ -516,6 +516,15 @@ impl Verify {
         }
     }
 
+    /// Within another time, where there are endpoints.
+    #[must_use]
+    pub fn with_timeout(mut self, limit: Duration) -> Self {
+        if let Self::Endpoints { timeout, .. } = &mut self {
+            *timeout = limit;
+        }
+        self
+    }
+
     pub(crate) fn list(&self) -> (&[Endpoint], Duration) {
         match self {
             Self::Endpoints { endpoints, timeout } => (endpoints, *timeout),

@@ -203,6 +203,20 @@ pub struct SignalReload {
     pub pid_file: PathBuf,
 }
 
+impl SystemdReload {
+    /// `systemctl reload` of this unit.
+    pub fn new(unit: impl Into<String>) -> Self {
+        Self { systemd: unit.into() }
+    }
+}
+
+impl SignalReload {
+    /// This signal to the process of this pid file.
+    pub fn new(signal: Signal, pid_file: impl Into<PathBuf>) -> Self {
+        Self { signal, pid_file: pid_file.into() }
+    }
+}
+
 impl ReloadSetting {
     /// The step for a plan; `None` for an empty command, which means "nothing needs to be told".
     #[must_use]

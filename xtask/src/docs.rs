@@ -1,5 +1,6 @@
 //! The generated parts of docs/: written, or compared with what is there.
 
+mod connectors;
 mod generated;
 mod invariants;
 
@@ -26,7 +27,7 @@ struct Page {
 pub(crate) fn run(options: &Options) -> Outcome {
     let docs = shell::root().join("docs");
     let mut stale = Vec::new();
-    for page in generated::pages()?.into_iter().chain([invariants::page()?]) {
+    for page in generated::pages()?.into_iter().chain(connectors::pages()).chain([invariants::page()?]) {
         let path = docs.join(&page.path);
         if std::fs::read_to_string(&path).is_ok_and(|text| text == page.text) {
             continue;

@@ -11,10 +11,12 @@ mod demo;
 mod docs;
 mod graph;
 mod lint;
+mod new_connector;
 mod packages;
 mod proof;
 mod shell;
 mod test;
+mod third_party;
 mod tidy;
 mod tools;
 mod triggers;
@@ -58,6 +60,8 @@ enum Task {
     Lint,
     /// Run mutation tests with cargo-mutants
     Mutants(tools::MutantsOptions),
+    /// Make the crate and the page of a new connector, and register it
+    NewConnector(new_connector::Options),
     /// Prove what the engine promises: all proofs, or one
     Proof(proof::Options),
     /// Everything that must hold before a change is merged
@@ -81,6 +85,7 @@ fn main() -> ExitCode {
         Task::Graph => graph::run(),
         Task::Lint => lint::run(),
         Task::Mutants(options) => return tools::mutants(&options),
+        Task::NewConnector(options) => new_connector::run(&options),
         Task::Proof(options) => proof::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Tidy => tidy::run(),

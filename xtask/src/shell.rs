@@ -29,6 +29,13 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+/// Where cargo puts what it builds here.
+pub(crate) fn target_directory() -> Outcome<PathBuf> {
+    let text = output(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&text).map_err(|error| format!("cargo metadata: {error}"))?;
+    metadata["target_directory"].as_str().map(PathBuf::from).ok_or_else(|| "cargo metadata names no target directory".to_owned())
+}
+
 /// The arguments of cargo that run tests: with cargo-nextest where it is installed, else with what comes with Rust.
 pub(crate) fn test_runner() -> Vec<&'static str> {
     match find_program("cargo-nextest") {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::{Outcome, docs, graph, lint, packages, shell, tidy};
+use crate::{Outcome, docs, graph, lint, packages, shell, third_party, tidy};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -29,6 +29,9 @@ pub(crate) fn run(options: &Options) -> Outcome {
     // The end-to-end tests start the real program. Cargo builds it for its own package's tests only.
     step("the program", || shell::build("certdeploy", "certdeploy", false).map(drop))?;
     step("the server of the proofs", || shell::build("deploy-testkit", "reloading-tls-server", false).map(drop))?;
+    if !options.quick {
+        step("a connector and an agent of somebody else's", third_party::run)?;
+    }
     println!("==> tests");
     shell::run(&mut runner(options.quick)).map_err(|message| format!("tests failed: {message}"))
 }

@@ -75,10 +75,7 @@ impl NginxTarget {
 
     fn hooks(&self) -> Hooks {
         let settings = &self.settings;
-        let mut verify = Verify::from_setting(settings.verify.clone());
-        if let Verify::Endpoints { timeout, .. } = &mut verify {
-            *timeout = settings.verify_timeout.duration();
-        }
+        let verify = Verify::from_setting(settings.verify.clone()).with_timeout(settings.verify_timeout.duration());
         Hooks::new()
             .with_validate(settings.validate.command().map(|command| self.validate(command)))
             .with_reload(settings.reload.reload())
