@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod conformance;
 mod demo;
 mod docs;
 mod graph;
@@ -42,6 +43,8 @@ enum Task {
     /// One measured deployment, for `bench`
     #[command(hide = true)]
     BenchOne(bench::one::Options),
+    /// Run the conformance suite for a program of the connector `exec`
+    Conformance(conformance::Options),
     /// Kill the program before each of its system calls, and cut the power at each operation
     Crash(proof::CrashOptions),
     /// Play the main job on a real server: deploy, renew, refuse, roll back, recover
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Task::Bench(options) => bench::run(&options),
         Task::BenchOne(options) => bench::one::run(&options),
+        Task::Conformance(options) => conformance::run(&options),
         Task::Crash(options) => proof::crash(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Deny => return tools::deny(),

@@ -12,10 +12,20 @@ use deploy_testkit::shelf::ShelfWorld;
 use deploy_testkit::tree::Tree;
 use serde_json::{Map, json};
 
-/// One of the worked examples.
+/// A program for a shelf.
 pub(crate) trait Example: 'static {
-    /// Its file in docs/examples/exec.
-    const FILE: &'static str;
+    /// Where it is.
+    fn program() -> PathBuf;
+
+    /// As [`Harness::left_out`].
+    fn left_out(_case: &str) -> Option<&'static str> {
+        None
+    }
+}
+
+/// One of the worked examples, by the name of its file.
+pub(crate) fn example(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples/exec").join(file)
 }
 
 pub(crate) struct World<E> {
@@ -33,9 +43,12 @@ impl<E: Example> Harness for World<E> {
         Ok(Self { shelf: ShelfWorld::start(directory)?, example: PhantomData })
     }
 
+    fn left_out(case: &str) -> Option<&'static str> {
+        E::left_out(case)
+    }
+
     fn settings(&self) -> ExecSettings {
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples/exec").join(E::FILE);
-        let command: CommandSetting = serde_json::from_value(json!({ "command": [program], "timeout": "5s" })).unwrap();
+        let command: CommandSetting = serde_json::from_value(json!({ "command": [E::program()], "timeout": "5s" })).unwrap();
         let mut settings = ExecSettings::new(command);
         settings.settings = Map::from_iter([
             ("url".to_owned(), json!(self.shelf.shelf().url())),

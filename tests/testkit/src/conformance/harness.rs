@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use deploy_core::Connector;
+use serde::{Deserialize, Serialize};
 
 use crate::pki::KeyKind;
 use crate::tree::Tree;
@@ -56,6 +57,22 @@ pub trait Harness: Sized + 'static {
     /// Ends every fault.
     fn heal(&mut self);
 
+    /// [`Self::FAULTS`], for a world that finds out when it is run. Has to be the same every time.
+    fn faults() -> &'static [Fault] {
+        Self::FAULTS
+    }
+
+    /// [`Self::PERMISSION`], for a world that finds out when it is run.
+    fn permission() -> &'static str {
+        Self::PERMISSION
+    }
+
+    /// Why a case that could be tried is left out of this world's suite; shown in its place. For a world that others run in
+    /// full: the second program for one remote, say.
+    fn left_out(_case: &str) -> Option<&'static str> {
+        None
+    }
+
     /// Whether the target can serve keys of this kind so that the engine sees it. Others have to be refused, or taken back, with
     /// nothing changed in the end.
     fn serves(_: KeyKind) -> bool {
@@ -65,6 +82,12 @@ pub trait Harness: Sized + 'static {
     /// Passwords and tokens of the settings, at least 16 characters long, each with the file that it is in: they must show up
     /// nowhere else.
     fn secrets(&self) -> Vec<(String, PathBuf)> {
+        Vec::new()
+    }
+
+    /// Directories of the world where keys belong, for a remote that is one. Files of a plan are known anyway. What is in them has
+    /// to be closed to others all the same.
+    fn keeps_keys_in(&self) -> Vec<PathBuf> {
         Vec::new()
     }
 
@@ -82,7 +105,8 @@ pub type Settings<H> = <<H as Harness>::Connector as Connector>::Settings;
 pub type Work = Box<dyn FnOnce() -> Result<(), String>>;
 
 /// A way for things to go wrong in a [`Harness`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Fault {
     /// The target's checker refuses the next new certificate that it is shown, and is content with the old one. For an API:

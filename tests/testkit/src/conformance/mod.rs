@@ -67,7 +67,8 @@ pub fn run_case<H: Harness>(name: &str) -> Result<(), String> {
 
 /// A case that cannot be tried here is ignored, and says why: in the list, and as its failure where it is run all the same.
 fn trial<H: Harness>(cases::Case { behaviour, run }: cases::Case) -> Trial {
-    match behaviour.needs.iter().find_map(|need| need.unmet::<H>()) {
+    let unmet = behaviour.needs.iter().find_map(|need| need.unmet::<H>());
+    match unmet.or_else(|| H::left_out(behaviour.case).map(str::to_owned)) {
         None => Trial::test(behaviour.case, move || {
             run();
             Ok(())

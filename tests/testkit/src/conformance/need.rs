@@ -45,7 +45,7 @@ impl Need {
             Self::Verification => unless(verification, "the connector does not declare verification"),
             Self::Rollback => unless(rollback, "the connector does not declare rollback"),
             Self::NoRollback => unless(!rollback, "the connector declares rollback"),
-            Self::Fault(fault) => unless(H::FAULTS.contains(&fault), &format!("the world has no fault {fault:?}")),
+            Self::Fault(fault) => unless(H::faults().contains(&fault), &format!("the world has no fault {fault:?}")),
             Self::Root => unless(rustix::process::geteuid().is_root(), "only root can change owners"),
         }
     }

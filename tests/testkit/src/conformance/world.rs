@@ -201,7 +201,7 @@ impl<H: Harness> World<H> {
 
     /// What must not be anywhere but where it belongs: in the source, where it is served from, in hidden directories.
     pub(crate) fn canary(&self, issued: &Issued) -> Canary {
-        let canary = Canary::new(issued).kept_in(self.source());
+        let canary = self.harness.keeps_keys_in().into_iter().fold(Canary::new(issued), Canary::kept_in).kept_in(self.source());
         self.harness.secrets().iter().fold(canary, |canary, (secret, file)| canary.and_password(secret).kept_in(file))
     }
 

@@ -28,7 +28,7 @@ fn declared_ones_are_those_of_the_target<H: Harness>() {
 
 fn declared_ones_can_be_tried<H: Harness>() {
     let Capabilities { staged_validation, hot_update, verification, inventory, .. } = <H::Connector as Connector>::CAPABILITIES;
-    let has = |fault| H::FAULTS.contains(&fault);
+    let has = |fault| H::faults().contains(&fault);
     assert!(!staged_validation || has(Fault::CheckerRefuses), "staged_validation is tried with the fault CheckerRefuses");
     assert!(!verification || has(Fault::Ignored), "verification is tried with the fault Ignored");
     if hot_update {

@@ -19,7 +19,7 @@ super::cases! { "secrets":
 
 fn s1_no_key_or_password_is_shown_or_left_behind<H: Harness>() {
     let (mut world, mut old) = World::<H>::serving();
-    for fault in H::FAULTS {
+    for fault in H::faults() {
         let new = world.issue();
         let canary = kept(&world, world.canary(&old).and(&new), &new);
         world.harness.break_with(*fault);
