@@ -105,12 +105,7 @@ impl Harness for World {
                 self.validate.accept_only_as_now(&[fullchain, key]);
             }
             Fault::CheckerHangs => self.validate.order(Order::Hang),
-            Fault::ReloadFails => self.reload.order(Order::FailOnce),
-            Fault::ReloadAlwaysFails => self.reload.order(Order::Fail),
-            Fault::ReloadHangs => self.reload.order(Order::HangOnce),
-            Fault::Ignored => self.reload.order(Order::Ignore),
-            Fault::ServesAnother => self.reload.order(Order::OtherOnce),
-            other => panic!("{other:?} is not one of FAULTS"),
+            other => assert!(self.reload.break_reload(other), "{other:?} is not one of FAULTS"),
         }
     }
 

@@ -4,6 +4,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::conformance::Fault;
+
 /// A program that stands before another one, such as a reload command, and lets it run, fail, hang, or be left out.
 #[derive(Debug)]
 pub struct ScriptedCommand {
@@ -96,6 +98,24 @@ exec {command}"$@"
     /// When the order can't be written.
     pub fn order(&self, order: Order) {
         fs::write(self.beside("order"), order.word()).expect("the directory of the command is there");
+    }
+
+    /// As a reload command, breaks in the way of a fault of the conformance suite; says whether it can.
+    ///
+    /// # Panics
+    ///
+    /// When the order can't be written.
+    pub fn break_reload(&self, fault: Fault) -> bool {
+        let order = match fault {
+            Fault::ReloadFails => Order::FailOnce,
+            Fault::ReloadAlwaysFails => Order::Fail,
+            Fault::ReloadHangs => Order::HangOnce,
+            Fault::Ignored => Order::Ignore,
+            Fault::ServesAnother => Order::OtherOnce,
+            _ => return false,
+        };
+        self.order(order);
+        true
     }
 
     /// From now on fails as long as one of these files is not as it is now, also where a private view shows it another one.

@@ -1,9 +1,6 @@
 //! A connector of files to the kit's own TLS server, right or with one defect, and its world.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,7 +12,7 @@ use deploy_core::{
 };
 use deploy_testkit::conformance::{Fault, Harness, NAME};
 use deploy_testkit::tree::Tree;
-use deploy_testkit::{Order, ScriptedCommand, observe};
+use deploy_testkit::{ReloadingServer, ScriptedCommand, observe};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -128,19 +125,11 @@ impl<const DEFECT: u8> Target for PlainTarget<DEFECT> {
     }
 }
 
-/// A server of its own process, which waits for its first files.
+/// A server that waits for its first files.
 pub(crate) struct PlainWorld<const DEFECT: u8> {
-    server: Child,
-    address: SocketAddr,
+    server: ReloadingServer,
     reload: ScriptedCommand,
     tls: PathBuf,
-}
-
-impl<const DEFECT: u8> Drop for PlainWorld<DEFECT> {
-    fn drop(&mut self) {
-        drop(self.server.kill());
-        drop(self.server.wait());
-    }
 }
 
 impl<const DEFECT: u8> Harness for PlainWorld<DEFECT> {
@@ -151,26 +140,9 @@ impl<const DEFECT: u8> Harness for PlainWorld<DEFECT> {
     fn start(directory: &Path) -> Result<Self, String> {
         let tls = directory.join("tls");
         std::fs::create_dir(&tls).map_err(|error| error.to_string())?;
-        let pid_file = directory.join("pid");
-        let mut server = Command::new(env!("CARGO_BIN_EXE_reloading-tls-server"))
-            .args(["--listen", "127.0.0.1:0", "--wait-for-files", "--fullchain"])
-            .arg(tls.join("www.crt"))
-            .arg("--key")
-            .arg(tls.join("www.key"))
-            .arg("--pid-file")
-            .arg(&pid_file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| error.to_string())?;
-        let mut line = String::new();
-        let stdout = server.stdout.take().ok_or("no output")?;
-        BufReader::new(stdout).read_line(&mut line).map_err(|error| error.to_string())?;
-        let address = line.trim_end().strip_prefix("listening ").and_then(|address| address.parse().ok());
-        let hang_up = ["sh", "-c", &format!("kill -HUP $(cat '{}')", pid_file.display())].map(str::to_owned);
-        let reload = ScriptedCommand::new(directory, "reload", &hang_up);
-        Ok(Self { server, address: address.ok_or("the server does not say where it listens")?, reload, tls })
+        let server = ReloadingServer::start(directory, &tls.join("www.crt"), &tls.join("www.key"))?;
+        let reload = ScriptedCommand::new(directory, "reload", &server.reload_command());
+        Ok(Self { server, reload, tls })
     }
 
     fn settings(&self) -> PlainSettings {
@@ -178,13 +150,13 @@ impl<const DEFECT: u8> Harness for PlainWorld<DEFECT> {
             fullchain: self.tls.join("www.crt"),
             key: self.tls.join("www.key"),
             reload: CommandSetting::Arguments(self.reload.command()),
-            verify: Some(vec![Endpoint::new(self.address.to_string()).with_server_name(NAME)]),
+            verify: Some(vec![Endpoint::new(self.server.address().to_string()).with_server_name(NAME)]),
             others: std::collections::BTreeMap::new(),
         }
     }
 
     fn served(&self) -> Option<Vec<Vec<u8>>> {
-        observe::served_chain(self.address, Some(NAME)).ok()
+        observe::served_chain(self.server.address(), Some(NAME)).ok()
     }
 
     fn state(&self) -> Tree {
@@ -192,13 +164,7 @@ impl<const DEFECT: u8> Harness for PlainWorld<DEFECT> {
     }
 
     fn break_with(&mut self, fault: Fault) {
-        self.reload.order(match fault {
-            Fault::ReloadFails => Order::FailOnce,
-            Fault::ReloadAlwaysFails => Order::Fail,
-            Fault::ReloadHangs => Order::HangOnce,
-            Fault::Ignored => Order::Ignore,
-            other => panic!("{other:?} is not one of FAULTS"),
-        });
+        assert!(self.reload.break_reload(fault), "{fault:?} is not one of FAULTS");
     }
 
     fn heal(&mut self) {

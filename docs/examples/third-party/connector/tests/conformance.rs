@@ -9,7 +9,7 @@ use deploy_core::probe::Endpoint;
 use deploy_core::settings::{CommandSetting, Period, ReloadSetting};
 use deploy_testkit::conformance::{self, Fault, Harness, NAME};
 use deploy_testkit::tree::Tree;
-use deploy_testkit::{Order, ReloadingServer, ScriptedCommand, observe};
+use deploy_testkit::{ReloadingServer, ScriptedCommand, observe};
 use example_connector::{Reloading, ReloadingSettings};
 
 fn main() -> ExitCode {
@@ -61,13 +61,7 @@ impl Harness for World {
     }
 
     fn break_with(&mut self, fault: Fault) {
-        self.reload.order(match fault {
-            Fault::ReloadFails => Order::FailOnce,
-            Fault::ReloadAlwaysFails => Order::Fail,
-            Fault::ReloadHangs => Order::HangOnce,
-            Fault::Ignored => Order::Ignore,
-            other => panic!("{other:?} is not one of FAULTS"),
-        });
+        assert!(self.reload.break_reload(fault), "{fault:?} is not one of FAULTS");
     }
 
     fn heal(&mut self) {

@@ -99,7 +99,7 @@ fn f29_rolls_back_although_the_time_is_up<H: Harness>() {
 }
 
 fn f4_reload_that_always_fails_needs_a_person<H: Harness>() {
-    let (mut world, old) = World::<H>::serving();
+    let (mut world, _) = World::<H>::serving();
     let new = world.issue();
     world.harness.break_with(Fault::ReloadAlwaysFails);
     let report = world.deploy(&new);
@@ -112,7 +112,6 @@ fn f4_reload_that_always_fails_needs_a_person<H: Harness>() {
     }
     world.harness.heal();
     world.ends_with(&new);
-    let _ = old;
 }
 
 fn a5_server_that_keeps_the_old_certificate_is_no_success<H: Harness>() {
