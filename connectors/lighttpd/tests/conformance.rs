@@ -14,7 +14,7 @@ use deploy_testkit::conformance::{self, Fault, Harness, NAME};
 use deploy_testkit::tree::Tree;
 use deploy_testkit::{Authority, Order, Request, ScriptedCommand, observe, write_pair};
 
-use crate::server::Server;
+use crate::server::{LIGHTTPD, Server};
 
 fn main() -> ExitCode {
     conformance::run::<World>()
@@ -49,7 +49,7 @@ impl Harness for World {
         server.configure("another.conf", &fullchain, &key)?;
         let [reload, other] = ["wanted.conf", "another.conf"].map(|name| server.command("reload-or-restart", name));
         Ok(Self {
-            checker: ScriptedCommand::new(directory, "lighttpd", &server.check_command()),
+            checker: ScriptedCommand::new(directory, "lighttpd", &[LIGHTTPD.to_owned()]),
             reload: ScriptedCommand::with_other(directory, "reload", &reload, &other),
             restart: ScriptedCommand::new(directory, "restart", &server.command("restart", "wanted.conf")),
             server,
@@ -58,7 +58,8 @@ impl Harness for World {
 
     fn settings(&self) -> LighttpdSettings {
         let mut settings = LighttpdSettings::new(&self.server.fullchain, &self.server.key);
-        settings.validate = CommandSetting::Arguments(self.checker.command());
+        let arguments = self.server.check_command().into_iter().skip(1);
+        settings.validate = CommandSetting::Arguments(self.checker.command().into_iter().chain(arguments).collect());
         settings.reload = ReloadSetting::Command(CommandSetting::Arguments(self.reload.command()));
         settings.restart = CommandSetting::Arguments(self.restart.command());
         settings.verify = Some(vec![Endpoint::new(self.server.address.to_string()).with_server_name(NAME)]);

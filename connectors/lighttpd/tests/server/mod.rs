@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use deploy_testkit::nginx::free_port;
 
 /// Where Debian puts it. A reload in the background needs the whole path, too.
-const LIGHTTPD: &str = "/usr/sbin/lighttpd";
+pub(crate) const LIGHTTPD: &str = "/usr/sbin/lighttpd";
 
 /// Does for one lighttpd what systemd does: `restart`, `reload-or-restart` and `reload`, each with the configuration that is to
 /// be used from then on, and `stop`. A process that has ended and was not collected yet does not run.
