@@ -57,7 +57,7 @@ const PUSH: Templates = templates! {
 type Registration = (&'static str, &'static str, &'static str);
 
 const REGISTRATIONS: &[Registration] = &[
-    ("Cargo.toml", "\"agent\"", "\"connectors/@NAME@\", "),
+    ("Cargo.toml", "    \"agent\"", "    \"connectors/@NAME@\",\n"),
     ("Cargo.toml", "deploy-testkit = {", "deploy-@NAME@ = { path = \"connectors/@NAME@\", version = \"@VERSION@\" }\n"),
     ("agent/Cargo.toml", "nginx = [\"dep:", "@NAME@ = [\"dep:deploy-@NAME@\"]\n"),
     ("agent/Cargo.toml", "\"default\"", "\"@NAME@\", "),

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use crate::{Outcome, shell};
 
-/// A Debian package and a program by which one sees that it, or another package like it, is there.
+/// A Debian package and a program, or a file by its whole path, by which one sees that it, or another package like it, is there.
 pub(crate) type Package = (&'static str, &'static str);
 
 /// What the tests start.
@@ -16,6 +16,8 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     ("git", "git"),
     ("iproute2", "ip"),
     ("jq", "jq"),
+    ("lighttpd", "lighttpd"),
+    ("lighttpd-mod-openssl", "/usr/lib/lighttpd/mod_openssl.so"),
     ("mount", "mount"),
     ("nginx-light", "nginx"),
     ("openssl", "openssl"),

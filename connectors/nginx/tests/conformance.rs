@@ -17,7 +17,7 @@ use deploy_core::settings::{CommandSetting, Period, ReloadSetting};
 use deploy_nginx::{Nginx, NginxSettings};
 use deploy_testkit::conformance::{self, Fault, Harness, NAME, Work};
 use deploy_testkit::tree::Tree;
-use deploy_testkit::{Authority, KeyKind, NginxConfig, Order, Request, ScriptedCommand, observe, write_pair};
+use deploy_testkit::{Authority, NginxConfig, Order, Request, ScriptedCommand, observe, write_pair};
 
 fn main() -> ExitCode {
     conformance::run::<World>()
@@ -59,7 +59,7 @@ impl Harness for World {
         }
         let nginx = deploy_testkit::Nginx::start(&home, &NginxConfig::plain())?;
         let (fullchain, key) = Self::files(&tls);
-        nginx.set_config(&NginxConfig::tls(NAME, &fullchain, &key));
+        nginx.set_config(&NginxConfig::tls(NAME, &fullchain, &key).line("ssl_protocols TLSv1.2 TLSv1.3;"));
         // For what serves something else: the same configuration with another pair.
         let right = home.join("right.conf");
         std::fs::copy(nginx.config_path(), &right).map_err(|error| error.to_string())?;
@@ -112,12 +112,6 @@ impl Harness for World {
     fn heal(&mut self) {
         self.validate.heal();
         self.reload.heal();
-    }
-
-    /// OpenSSL presents a certificate on P-521 only to clients that offer P-521 for the key exchange, too, which neither the
-    /// engine's probe nor the usual browsers do: it cannot be seen, so that it is taken back.
-    fn serves(key: KeyKind) -> bool {
-        key != KeyKind::EcP521
     }
 
     /// Half a request, whose other half comes when the workers that took it have been replaced.

@@ -27,7 +27,8 @@ pub trait Harness: Sized + 'static {
     /// Whether [`Self::served`] gives the whole chain and not the leaf alone.
     const SHOWS_CHAIN: bool = true;
 
-    /// Starts a world, with nothing deployed yet, in an empty directory of its own.
+    /// Starts a world, with nothing deployed yet, in an empty directory of its own: a server that listens, or one that cannot
+    /// run without a certificate and that the first reload starts.
     ///
     /// # Errors
     /// One sentence that says what is missing on this machine. A world that cannot be started fails every case.
