@@ -57,6 +57,7 @@ macro_rules! connectors {
 
 connectors! {
     "exec" => deploy_exec::Exec,
+    "files" => deploy_files::Files,
     "nginx" => deploy_nginx::Nginx,
 }
 

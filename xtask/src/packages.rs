@@ -16,12 +16,14 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     ("git", "git"),
     ("iproute2", "ip"),
     ("jq", "jq"),
+    ("mosquitto", "mosquitto"),
     ("mount", "mount"),
     ("nginx-light", "nginx"),
     ("openssl", "openssl"),
     ("procps", "ps"),
     ("python3", "python3"),
     ("strace", "strace"),
+    ("stunnel4", "stunnel4"),
     ("util-linux", "unshare"),
 ];
 
