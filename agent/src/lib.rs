@@ -57,6 +57,7 @@ macro_rules! connectors {
 
 connectors! {
     "exec" => deploy_exec::Exec,
+    "files" => deploy_files::Files,
     "lighttpd" => deploy_lighttpd::Lighttpd,
     "nginx" => deploy_nginx::Nginx,
 }

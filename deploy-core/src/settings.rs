@@ -14,6 +14,10 @@ use crate::command::Command;
 use crate::host::Signal;
 use crate::plan::Reload;
 
+mod check;
+
+pub use check::{check_command, check_endpoints, check_key_mode, check_path, check_principal, check_reload};
+
 /// Permission bits, written as an octal string: `"0640"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mode(u32);

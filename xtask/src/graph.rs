@@ -12,6 +12,7 @@ const BUDGETS: &[(&str, usize)] = &[
     ("certdeploy", 130),
     ("deploy-core", 60),
     ("deploy-exec", 62),
+    ("deploy-files", 61),
     ("deploy-http", 125),
     ("deploy-lighttpd", 61),
     ("deploy-nginx", 61),

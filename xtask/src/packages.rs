@@ -18,12 +18,14 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     ("jq", "jq"),
     ("lighttpd", "lighttpd"),
     ("lighttpd-mod-openssl", "/usr/lib/lighttpd/mod_openssl.so"),
+    ("mosquitto", "mosquitto"),
     ("mount", "mount"),
     ("nginx-light", "nginx"),
     ("openssl", "openssl"),
     ("procps", "ps"),
     ("python3", "python3"),
     ("strace", "strace"),
+    ("stunnel4", "stunnel4"),
     ("util-linux", "unshare"),
 ];
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deploy_core::probe::Endpoint;
 use deploy_core::secret::SecretRef;
-use deploy_core::settings::{CommandSetting, Period};
+use deploy_core::settings::{CommandSetting, Period, check_endpoints};
 use deploy_core::{SettingError, Verify};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -69,10 +69,7 @@ impl ExecSettings {
         if self.secrets.contains_key("") {
             return Err(SettingError::new("secrets", "a secret has an empty name"));
         }
-        for (index, endpoint) in self.verify.iter().flatten().enumerate() {
-            endpoint.check().map_err(|error| SettingError::new(format!("verify[{index}]"), error.to_string()))?;
-        }
-        Ok(())
+        check_endpoints("verify", self.verify.as_deref())
     }
 
     fn check_command(&self) -> Result<(), SettingError> {
@@ -92,11 +89,7 @@ impl ExecSettings {
 
     /// How success is seen.
     pub(crate) fn verify(&self) -> Verify {
-        let mut verify = Verify::from_setting(self.verify.clone());
-        if let Verify::Endpoints { timeout, .. } = &mut verify {
-            *timeout = self.verify_timeout.duration();
-        }
-        verify
+        Verify::from_setting(self.verify.clone()).with_timeout(self.verify_timeout.duration())
     }
 }
 

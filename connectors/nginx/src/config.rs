@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use deploy_core::probe::Endpoint;
-use deploy_core::settings::{CommandSetting, Mode, Period, ReloadSetting};
+use deploy_core::settings::{
+    CommandSetting, Mode, Period, ReloadSetting, check_command, check_endpoints, check_key_mode, check_path, check_principal,
+    check_reload,
+};
 use deploy_core::{Layout, LinkPolicy, SettingError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -163,22 +166,14 @@ impl NginxSettings {
     pub(crate) fn check(&self) -> Result<(), SettingError> {
         self.check_paths()?;
         check_command("validate", &self.validate)?;
-        check_reload(&self.reload)?;
+        check_reload("reload", &self.reload)?;
         if let Some(restart) = &self.restart {
             check_command("restart", restart)?;
         }
         check_principal("owner", self.owner.as_deref())?;
         check_principal("group", self.group.as_deref())?;
-        if let Some(mode) = self.key_mode.filter(|mode| mode.bits() & 0o007 != 0) {
-            return Err(SettingError::new(
-                "key_mode",
-                format!("{mode} opens the private key to every user; end it with 0, as in 0640"),
-            ));
-        }
-        for (index, endpoint) in self.verify.iter().flatten().enumerate() {
-            endpoint.check().map_err(|error| SettingError::new(format!("verify[{index}]"), error.to_string()))?;
-        }
-        Ok(())
+        check_key_mode("key_mode", self.key_mode)?;
+        check_endpoints("verify", self.verify.as_deref())
     }
 
     fn check_paths(&self) -> Result<(), SettingError> {
@@ -214,55 +209,6 @@ fn default_backups() -> usize {
 
 fn default_verify_timeout() -> Period {
     Period::new(Duration::from_secs(15))
-}
-
-/// A path of a file, by its form alone.
-fn check_path(field: &str, path: &Path) -> Result<(), SettingError> {
-    let bytes = path.as_os_str().as_encoded_bytes();
-    let refuse = |message: String| Err(SettingError::new(field, message));
-    if bytes.is_empty() {
-        refuse("is empty".to_owned())
-    } else if !path.is_absolute() {
-        refuse(format!("`{}` is not an absolute path; it must start with /", path.display()))
-    } else if bytes.contains(&0) {
-        refuse("contains a zero byte".to_owned())
-    } else if [&b"/"[..], b"/.", b"/.."].iter().any(|end| bytes.ends_with(end)) {
-        refuse(format!("`{}` names a directory; a file is needed", path.display()))
-    } else {
-        Ok(())
-    }
-}
-
-/// An empty array means "run nothing"; an empty program is a slip.
-fn check_command(field: &str, setting: &CommandSetting) -> Result<(), SettingError> {
-    match setting.command() {
-        Some(command) if command.arguments.first().is_some_and(|program| program.is_empty()) => {
-            Err(SettingError::new(field, "the name of the program is empty; write [] to run nothing"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check_reload(setting: &ReloadSetting) -> Result<(), SettingError> {
-    match setting {
-        ReloadSetting::Command(command) => check_command("reload", command),
-        ReloadSetting::Systemd(unit) if unit.systemd.trim().is_empty() => {
-            Err(SettingError::new("reload.systemd", "the name of the unit is empty"))
-        }
-        ReloadSetting::Signal(signal) => check_path("reload.pid_file", &signal.pid_file),
-        _ => Ok(()),
-    }
-}
-
-fn check_principal(field: &str, name: Option<&str>) -> Result<(), SettingError> {
-    match name {
-        Some(name) if name.trim().is_empty() => Err(SettingError::new(field, "is empty; leave it out to keep what is there")),
-        Some(name) if name.contains(':') => Err(SettingError::new(
-            field,
-            format!("`{name}` contains a colon; user and group are two settings, `owner` and `group`"),
-        )),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

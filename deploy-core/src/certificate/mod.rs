@@ -18,6 +18,7 @@ pub use error::{MaterialError, Part};
 pub use key::{KeyFormat, KeyType};
 pub use pem::{BLOCK_LIMIT, SIZE_LIMIT};
 pub use regress::guard_against_regress;
+pub use render::Block;
 pub use source::{CertificateSource, Loaded, PemFiles};
 
 use std::fmt;

@@ -236,6 +236,12 @@ fn m6_duplicates_and_the_root_are_dropped_from_every_rendering() {
     assert_eq!([leaf_pem, chain_pem].concat(), certificate.fullchain_pem());
     assert_eq!([&*certificate.fullchain_pem(), key_pem.expose()].concat(), certificate.combined_pem().expose());
     assert_eq!([key_pem.expose(), &*certificate.fullchain_pem()].concat(), certificate.combined_key_first_pem().expose());
+    let in_order = |order: &[Block]| certificate.combined_in_order(order).expose().to_vec();
+    assert_eq!([&*certificate.leaf_pem(), key_pem.expose()].concat(), in_order(&[Block::Leaf, Block::Key]));
+    assert_eq!(
+        [&*certificate.leaf_pem(), key_pem.expose(), &*certificate.chain_pem()].concat(),
+        in_order(&[Block::Leaf, Block::Key, Block::Chain])
+    );
     let apart = Certificate::from_pem_with_chain(leaf.pem.as_bytes(), authority.intermediate.as_bytes(), &leaf.key).unwrap();
     assert_eq!(apart.fullchain_pem(), certificate.fullchain_pem());
     let alone = Certificate::from_pem_with_chain(leaf.pem.as_bytes(), b"\n", &leaf.key).unwrap();
