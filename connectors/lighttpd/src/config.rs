@@ -1,11 +1,14 @@
 //! The settings of a target of the kind `lighttpd`. The doc comments are the reference page.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use deploy_core::SettingError;
 use deploy_core::probe::Endpoint;
-use deploy_core::settings::{CommandSetting, Mode, Period, ReloadSetting};
+use deploy_core::settings::{
+    CommandSetting, Mode, Period, ReloadSetting, check_command, check_endpoints, check_key_mode, check_path, check_principal,
+    check_reload,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -129,10 +132,13 @@ impl LighttpdSettings {
     pub(crate) fn check(&self) -> Result<(), SettingError> {
         check_path("fullchain", &self.fullchain)?;
         check_path("key", &self.key)?;
-        for (index, endpoint) in self.verify.iter().flatten().enumerate() {
-            endpoint.check().map_err(|error| SettingError::new(format!("verify[{index}]"), error.to_string()))?;
-        }
-        Ok(())
+        check_command("validate", &self.validate)?;
+        check_reload("reload", &self.reload)?;
+        check_command("restart", &self.restart)?;
+        check_principal("owner", self.owner.as_deref())?;
+        check_principal("group", self.group.as_deref())?;
+        check_key_mode("key_mode", self.key_mode)?;
+        check_endpoints("verify", self.verify.as_deref())
     }
 }
 
@@ -154,11 +160,4 @@ fn default_backups() -> usize {
 
 fn default_verify_timeout() -> Period {
     Period::new(Duration::from_secs(15))
-}
-
-fn check_path(field: &str, path: &Path) -> Result<(), SettingError> {
-    if path.is_absolute() && path.file_name().is_some() {
-        return Ok(());
-    }
-    Err(SettingError::new(field, format!("`{}` is not the absolute path of a file", path.display())))
 }

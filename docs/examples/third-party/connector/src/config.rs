@@ -1,12 +1,12 @@
 //! The settings of a target. The doc comments are the reference page.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use deploy_core::SettingError;
 use deploy_core::host::Signal;
 use deploy_core::probe::Endpoint;
-use deploy_core::settings::{Period, ReloadSetting, SignalReload};
+use deploy_core::settings::{Period, ReloadSetting, SignalReload, check_endpoints, check_path, check_reload};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -53,10 +53,8 @@ impl ReloadingSettings {
     pub(crate) fn check(&self) -> Result<(), SettingError> {
         check_path("fullchain", &self.fullchain)?;
         check_path("key", &self.key)?;
-        for (index, endpoint) in self.verify.iter().flatten().enumerate() {
-            endpoint.check().map_err(|error| SettingError::new(format!("verify[{index}]"), error.to_string()))?;
-        }
-        Ok(())
+        check_reload("reload", &self.reload)?;
+        check_endpoints("verify", self.verify.as_deref())
     }
 }
 
@@ -66,11 +64,4 @@ fn default_reload() -> ReloadSetting {
 
 fn default_verify_timeout() -> Period {
     Period::new(Duration::from_secs(15))
-}
-
-fn check_path(field: &str, path: &Path) -> Result<(), SettingError> {
-    if path.is_absolute() && path.file_name().is_some() {
-        return Ok(());
-    }
-    Err(SettingError::new(field, format!("`{}` is not the absolute path of a file", path.display())))
 }
