@@ -16,7 +16,7 @@ use crate::host::{Attributes, Signal};
 use crate::probe::Endpoint;
 use crate::report::Report;
 use crate::secret::SecretBytes;
-use crate::settings::Mode;
+use crate::settings::{Mode, default_backups, default_verify_timeout};
 
 /// All that has to happen for one target to serve new files.
 ///
@@ -76,7 +76,7 @@ impl Plan {
             files: Vec::new(),
             hooks: Hooks::default(),
             defaults: Defaults::default(),
-            backups: 3,
+            backups: default_backups(),
             links: LinkPolicy::default(),
             layout: Layout::default(),
             allow_unsafe_parent: false,
@@ -503,7 +503,7 @@ pub enum Verify {
 impl Verify {
     /// By handshakes with all of these, within 15 seconds.
     pub fn endpoints(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
-        Self::Endpoints { endpoints: endpoints.into_iter().collect(), timeout: Duration::from_secs(15) }
+        Self::Endpoints { endpoints: endpoints.into_iter().collect(), timeout: default_verify_timeout().duration() }
     }
 
     /// From a setting: absent, empty, or a list.

@@ -15,8 +15,10 @@ use crate::host::Signal;
 use crate::plan::Reload;
 
 mod check;
+mod default;
 
 pub use check::{check_command, check_endpoints, check_key_mode, check_path, check_principal, check_reload};
+pub use default::{default_backups, default_verify_timeout};
 
 /// Permission bits, written as an octal string: `"0640"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use deploy_core::probe::Endpoint;
 use deploy_core::secret::SecretRef;
-use deploy_core::settings::{CommandSetting, Period, check_endpoints};
+use deploy_core::settings::{CommandSetting, Period, check_endpoints, default_verify_timeout};
 use deploy_core::{SettingError, Verify};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -91,10 +90,6 @@ impl ExecSettings {
     pub(crate) fn verify(&self) -> Verify {
         Verify::from_setting(self.verify.clone()).with_timeout(self.verify_timeout.duration())
     }
-}
-
-fn default_verify_timeout() -> Period {
-    Period::new(Duration::from_secs(15))
 }
 
 #[cfg(test)]

@@ -1,13 +1,12 @@
 //! The settings of a target of the kind `files`. The doc comments are the reference page.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use deploy_core::certificate::Block;
 use deploy_core::probe::Endpoint;
 use deploy_core::settings::{
     CommandSetting, Mode, Period, ReloadSetting, check_command, check_endpoints, check_key_mode, check_path, check_principal,
-    check_reload,
+    check_reload, default_backups, default_verify_timeout,
 };
 use deploy_core::{Layout, LinkPolicy, Role, SettingError};
 use schemars::JsonSchema;
@@ -251,14 +250,6 @@ fn no_command() -> CommandSetting {
 
 fn no_reload() -> ReloadSetting {
     ReloadSetting::Command(no_command())
-}
-
-fn default_backups() -> usize {
-    3
-}
-
-fn default_verify_timeout() -> Period {
-    Period::new(Duration::from_secs(15))
 }
 
 #[cfg(test)]

@@ -68,11 +68,7 @@ impl Harness for World {
     fn break_with(&mut self, fault: Fault) {
         match fault {
             Fault::CheckerHangs => self.validate.order(Order::Hang),
-            Fault::ReloadFails => self.reload.order(Order::FailOnce),
-            Fault::ReloadAlwaysFails => self.reload.order(Order::Fail),
-            Fault::ReloadHangs => self.reload.order(Order::HangOnce),
-            Fault::Ignored => self.reload.order(Order::Ignore),
-            other => panic!("{other:?} is not one of FAULTS"),
+            other => assert!(self.reload.break_reload(other), "{other:?} is not one of FAULTS"),
         }
     }
 

@@ -1,13 +1,12 @@
 //! The settings of a target of the kind `lighttpd`. The doc comments are the reference page.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use deploy_core::SettingError;
 use deploy_core::probe::Endpoint;
 use deploy_core::settings::{
     CommandSetting, Mode, Period, ReloadSetting, check_command, check_endpoints, check_key_mode, check_path, check_principal,
-    check_reload,
+    check_reload, default_backups, default_verify_timeout,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -152,12 +151,4 @@ fn default_reload() -> ReloadSetting {
 
 fn default_restart() -> CommandSetting {
     CommandSetting::new(&["systemctl", "restart", "lighttpd"])
-}
-
-fn default_backups() -> usize {
-    3
-}
-
-fn default_verify_timeout() -> Period {
-    Period::new(Duration::from_secs(15))
 }

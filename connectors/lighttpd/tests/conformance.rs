@@ -80,12 +80,8 @@ impl Harness for World {
         match fault {
             Fault::CheckerRefuses => self.checker.accept_only_as_now(&files()),
             Fault::CheckerHangs => self.checker.order(Order::Hang),
-            Fault::ReloadFails => self.reload.order(Order::FailOnce),
             Fault::ReloadAlwaysFails => [&self.reload, &self.restart].iter().for_each(|command| command.order(Order::Fail)),
-            Fault::ReloadHangs => self.reload.order(Order::HangOnce),
-            Fault::Ignored => self.reload.order(Order::Ignore),
-            Fault::ServesAnother => self.reload.order(Order::OtherOnce),
-            other => panic!("{other:?} is not one of FAULTS"),
+            other => assert!(self.reload.break_reload(other), "{other:?} is not one of FAULTS"),
         }
     }
 

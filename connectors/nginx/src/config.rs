@@ -1,12 +1,11 @@
 //! The settings of an nginx target. The doc comments are the reference page.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use deploy_core::probe::Endpoint;
 use deploy_core::settings::{
     CommandSetting, Mode, Period, ReloadSetting, check_command, check_endpoints, check_key_mode, check_path, check_principal,
-    check_reload,
+    check_reload, default_backups, default_verify_timeout,
 };
 use deploy_core::{Layout, LinkPolicy, SettingError};
 use schemars::JsonSchema;
@@ -201,14 +200,6 @@ fn default_validate() -> CommandSetting {
 
 fn default_reload() -> ReloadSetting {
     ReloadSetting::Command(CommandSetting::new(&["nginx", "-s", "reload"]))
-}
-
-fn default_backups() -> usize {
-    3
-}
-
-fn default_verify_timeout() -> Period {
-    Period::new(Duration::from_secs(15))
 }
 
 #[cfg(test)]

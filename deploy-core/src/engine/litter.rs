@@ -27,8 +27,7 @@ pub(super) fn sweep(job: &Job, context: &Context, state: &State) -> Result<(), E
     if names.iter().any(|name| journal::target_of(name).is_none_or(|target| target == job.name)) {
         return Ok(());
     }
-    let sets = read_marker(context, &job.name)?.map(|marker| marker.sets).unwrap_or_default();
-    let kept: Vec<String> = sets.iter().map(|id| format!("{id:08}.")).collect();
+    let kept = stage::kept(read_marker(context, &job.name)?.as_ref());
     let own = vault::target_directory(context, &job.name);
     let mut resolver = Resolver::default();
     for path in destinations {

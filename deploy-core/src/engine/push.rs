@@ -30,6 +30,8 @@ use crate::target::Recovery;
 /// Several tries of one call, where the error says that it can help.
 const TRIES: u32 = 5;
 const SNAPSHOT_LIMIT: u64 = 16 << 20;
+/// Where records and snapshots lie, in the state directory.
+const VAULT: &str = "vault";
 
 /// What was begun; the snapshot lies beside it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,11 +60,11 @@ pub(super) fn deploy(
     finish(frame.report, started, context, &LazyState::default())
 }
 
-/// One step, repeated where the error says that it can help, within the deadline.
+/// One call, repeated where the error says that it can help, within the deadline.
 macro_rules! call {
-    ($frame:expr, $push:ident => $step:ident($($argument:expr)?)) => {{
-        let (context, $push) = ($frame.context, &mut $frame.push);
-        retrying(context, || block_within(context, $push.$step($($argument,)? context)))
+    ($push:expr, $context:expr => $call:ident($($argument:expr)?)) => {{
+        let (push, context): (&mut dyn Push, &Context) = (&mut *$push, $context);
+        retrying(context, || block_within(context, push.$call($($argument,)? context)))
     }};
 }
 
@@ -109,15 +111,15 @@ impl Frame<'_> {
             return Ok(());
         }
         self.enter(Stage::Validate);
-        match call!(self, push => validate(certificate))? {
+        match validate(&mut *self.push, certificate, self.context)? {
             Validation::Passed(rung) => self.reached(rung),
             Validation::Unavailable(why) => self.report.degrade("validate", why),
         }
         self.enter(Stage::Journal);
-        let snapshot = call!(self, push => snapshot())?;
+        let snapshot = call!(self.push, self.context => snapshot())?;
         journal.begin(&observed, certificate, &snapshot)?;
         self.enter(Stage::Stage);
-        if let Err(error) = check_time(self.context).and_then(|()| call!(self, push => upload(certificate))) {
+        if let Err(error) = check_time(self.context).and_then(|()| call!(self.push, self.context => upload(certificate))) {
             if self.switched_already(&observed, certificate) {
                 return Err(self.roll_back(error, observed.fingerprint.as_deref(), &snapshot, journal));
             }
@@ -140,8 +142,7 @@ impl Frame<'_> {
 
     /// What was superseded, or what was uploaded and had to be taken back.
     fn prune(&mut self, context: &Context) {
-        let push = &mut self.push;
-        if let Err(error) = retrying(context, || block_within(context, push.prune(context))) {
+        if let Err(error) = call!(self.push, context => prune()) {
             self.warn(format!("what nothing uses any more could not be removed: {}", error.full_message()));
         }
     }
@@ -163,7 +164,7 @@ impl Frame<'_> {
 
     fn switch(&mut self, certificate: &Certificate) -> Result<(), Error> {
         self.enter(Stage::Swap);
-        call!(self, push => activate(certificate))?;
+        call!(self.push, self.context => activate(certificate))?;
         self.enter(Stage::Verify);
         let observed = self.observe()?;
         if !is(&observed, certificate.fingerprint()) {
@@ -210,9 +211,8 @@ impl Frame<'_> {
 
     fn restore(&mut self, old: Option<&str>, snapshot: &Snapshot) -> Result<(), Error> {
         let context = self.context.undisturbed(LIMIT);
-        let push = &mut self.push;
-        retrying(&context, || block_within(&context, push.restore(snapshot, &context)))?;
-        let observed = retrying(&context, || block_within(&context, push.observe(&context)))?;
+        call!(self.push, &context => restore(snapshot))?;
+        let observed = observe(&mut *self.push, &context)?;
         self.report.fingerprint.served.clone_from(&observed.fingerprint);
         if observed.fingerprint.as_deref() == old {
             return Ok(());
@@ -268,7 +268,7 @@ impl Frame<'_> {
     }
 
     fn observe(&mut self) -> Result<Observed, Error> {
-        let observed = call!(self, push => observe())?;
+        let observed = observe(&mut *self.push, self.context)?;
         self.report.fingerprint.served.clone_from(&observed.fingerprint);
         Ok(observed)
     }
@@ -296,7 +296,7 @@ fn is(observed: &Observed, fingerprint: &str) -> bool {
 
 /// What is live, for whoever only looks.
 pub(super) fn observe(push: &mut dyn Push, context: &Context) -> Result<Observed, Error> {
-    retrying(context, || block_within(context, push.observe(context)))
+    call!(push, context => observe())
 }
 
 /// Until it is done, the deadline, or the caller asks to stop.
@@ -352,14 +352,14 @@ pub(super) fn recover_all(jobs: &[Job], scope: RecoveryScope, context: &Context,
 
 /// What a run would settle first, as a sentence. Only looks.
 pub(super) fn pending(target: &str, context: &Context) -> Result<Option<String>, Error> {
-    let path = context.state_directory().join("vault").join(format!("{target}.push"));
+    let path = context.state_directory().join(VAULT).join(record_name(target));
     let status = context.host().path_status(&path).map_err(|error| invalid(&path, "cannot be looked at", error))?;
     Ok(status.map(|_| "an interrupted deployment is settled first".to_owned()))
 }
 
 /// What the remote's own dry run says, for whoever only looks.
 pub(super) fn validate(push: &mut dyn Push, certificate: &Certificate, context: &Context) -> Result<Validation, Error> {
-    retrying(context, || block_within(context, push.validate(certificate, context)))
+    call!(push, context => validate(certificate))
 }
 
 fn recover(job: &Job, context: &Context, state: &State) -> Result<Option<Recovered>, (String, Error)> {
@@ -371,7 +371,6 @@ fn recover(job: &Job, context: &Context, state: &State) -> Result<Option<Recover
     let Some((begun, snapshot)) = journal.read().map_err(named)? else { return Ok(None) };
     let mut frame = Frame { context, push, report: Report::new(&job.name, &job.kind) };
     let action = frame.settle(&begun, snapshot, &journal).map_err(named)?;
-    frame.prune(context);
     let left: String = frame.report.warnings.iter().map(|warning| format!("; {warning}")).collect();
     let live = if frame.report.fingerprint.served.as_ref() == Some(&begun.new) { Live::Applied } else { Live::RolledBack };
     Ok(Some(Recovered::new(vec![begun.target], job.name.clone(), format!("{action}{left}"), live)))
@@ -385,11 +384,15 @@ struct PushJournal<'a> {
     snapshot: OsString,
 }
 
+fn record_name(target: &str) -> OsString {
+    format!("{target}.push").into()
+}
+
 impl<'a> PushJournal<'a> {
     fn open(context: &'a Context, state: &State, target: &str) -> Result<Self, Error> {
-        let directory = open_or_create_child(context.host(), &state.root, OsStr::new("vault"), &mut false)
-            .map_err(|error| invalid(&state.root.path().join("vault"), "cannot be opened or created", error))?;
-        Ok(Self { context, directory, begun: format!("{target}.push").into(), snapshot: format!("{target}.snapshot").into() })
+        let directory = open_or_create_child(context.host(), &state.root, OsStr::new(VAULT), &mut false)
+            .map_err(|error| invalid(&state.root.path().join(VAULT), "cannot be opened or created", error))?;
+        Ok(Self { context, directory, begun: record_name(target), snapshot: format!("{target}.snapshot").into() })
     }
 
     /// On the medium before anything is called that changes the remote.

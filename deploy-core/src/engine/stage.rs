@@ -3,13 +3,13 @@
 use std::ffi::OsStr;
 use std::io;
 
-use crate::engine::group::{Backup, File, Group, Member};
+use crate::engine::group::{Backup, File, Group};
 use crate::engine::overview::FileAction;
 use crate::engine::{advice, generation};
 use crate::error::{Error, ErrorKind};
 use crate::host::{Directory, FileKind, Host, Identity, SyncPoint};
 use crate::report::Stage;
-use crate::state::State;
+use crate::state::{Marker, State};
 use crate::vault;
 
 impl Group<'_> {
@@ -36,7 +36,7 @@ impl Group<'_> {
                 continue;
             }
             let target = vault::target_directory(self.context, &member.plan.name);
-            let kept = kept(member);
+            let kept = kept(member.marker.as_ref());
             for index in 0..member.files.len() {
                 if !member.files[index].switches() {
                     continue;
@@ -80,8 +80,8 @@ impl Group<'_> {
 }
 
 /// How the names of the kept backups begin.
-fn kept(member: &Member) -> Vec<String> {
-    member.marker.iter().flat_map(|marker| &marker.sets).map(|id| format!("{id:08}.")).collect()
+pub(super) fn kept(marker: Option<&Marker>) -> Vec<String> {
+    marker.iter().flat_map(|marker| &marker.sets).map(|id| format!("{id:08}.")).collect()
 }
 
 /// Removes everything but the backups of kept sets; says whether there are any. Under the target's lock, and after recovery,

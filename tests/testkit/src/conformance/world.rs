@@ -120,6 +120,13 @@ impl<H: Harness> World<H> {
     #[track_caller]
     pub(crate) fn ends_with(&self, issued: &Issued) {
         self.deploy_and_see(issued);
+        self.is_settled_with(issued);
+    }
+
+    /// It is served, and a run has nothing to do.
+    #[track_caller]
+    pub(crate) fn is_settled_with(&self, issued: &Issued) {
+        self.sees(issued);
         let again = self.deploy(issued);
         assert_eq!(again.outcome, Outcome::Unchanged, "after it is settled: {}", told(&again));
     }

@@ -74,10 +74,7 @@ struct PlainTarget<const DEFECT: u8> {
 impl<const DEFECT: u8> PlainTarget<DEFECT> {
     fn hooks(&self) -> Hooks {
         let verify = self.settings.verify.clone().filter(|_| DEFECT != defect::NOBODY_LOOKS).unwrap_or_default();
-        let mut verify = Verify::from_setting(Some(verify));
-        if let Verify::Endpoints { timeout, .. } = &mut verify {
-            *timeout = Duration::from_secs(2);
-        }
+        let verify = Verify::from_setting(Some(verify)).with_timeout(Duration::from_secs(2));
         let reload = self.settings.reload.command().filter(|_| DEFECT != defect::NO_RELOAD);
         Hooks::new().with_reload(reload.map(Reload::Command)).with_verify(verify)
     }

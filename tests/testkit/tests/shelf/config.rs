@@ -1,12 +1,11 @@
 //! The settings of one target. The comments are the reference page.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use deploy_core::SettingError;
 use deploy_core::probe::Endpoint;
 use deploy_core::secret::SecretRef;
-use deploy_core::settings::Period;
+use deploy_core::settings::{Period, check_endpoints, default_verify_timeout};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -48,10 +47,6 @@ pub(crate) struct ShelfSettings {
     pub(super) verify_timeout: Period,
 }
 
-fn default_verify_timeout() -> Period {
-    Period::new(Duration::from_secs(15))
-}
-
 impl ShelfSettings {
     /// What is wrong with them, as far as can be told without a network.
     pub(super) fn check(&self) -> Result<(), SettingError> {
@@ -62,9 +57,6 @@ impl ShelfSettings {
         if self.ca_file.as_ref().is_some_and(|path| !path.is_absolute()) {
             return Err(SettingError::new("ca_file", "is not an absolute path; it must start with /"));
         }
-        for (index, endpoint) in self.verify.iter().flatten().enumerate() {
-            endpoint.check().map_err(|error| SettingError::new(format!("verify[{index}]"), error.to_string()))?;
-        }
-        Ok(())
+        check_endpoints("verify", self.verify.as_deref())
     }
 }

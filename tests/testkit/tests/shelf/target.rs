@@ -58,11 +58,7 @@ struct ShelfPush {
 #[async_trait]
 impl Push for ShelfPush {
     fn verify(&self) -> Verify {
-        let mut verify = Verify::from_setting(self.settings.verify.clone());
-        if let Verify::Endpoints { timeout, .. } = &mut verify {
-            *timeout = self.settings.verify_timeout.duration();
-        }
-        verify
+        Verify::from_setting(self.settings.verify.clone()).with_timeout(self.settings.verify_timeout.duration())
     }
 
     async fn observe(&mut self, context: &Context) -> Result<Observed, Error> {

@@ -1,12 +1,13 @@
 //! The settings of a target. The doc comments are the reference page.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use deploy_core::SettingError;
 use deploy_core::host::Signal;
 use deploy_core::probe::Endpoint;
-use deploy_core::settings::{Period, ReloadSetting, SignalReload, check_endpoints, check_path, check_reload};
+use deploy_core::settings::{
+    Period, ReloadSetting, SignalReload, check_endpoints, check_path, check_reload, default_verify_timeout,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -60,8 +61,4 @@ impl ReloadingSettings {
 
 fn default_reload() -> ReloadSetting {
     ReloadSetting::Signal(SignalReload::new(Signal::Hup, "/run/reloading-tls-server.pid"))
-}
-
-fn default_verify_timeout() -> Period {
-    Period::new(Duration::from_secs(15))
 }

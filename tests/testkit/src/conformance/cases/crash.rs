@@ -94,6 +94,6 @@ fn f28_reload_that_is_owed_is_paid<H: Harness>() {
 fn ends<H: Harness>(world: &World<H>, new: &Issued, event: usize) {
     let report = world.deploy(new);
     assert!(report.error.is_none(), "after event {event}: {}", told(&report));
-    world.ends_with(new);
+    world.is_settled_with(new);
     assert_eq!(world.litter(), Vec::<PathBuf>::new(), "after event {event}");
 }
