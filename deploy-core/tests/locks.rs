@@ -181,11 +181,22 @@ async fn f10_waiter_honours_its_deadline_names_the_holder_and_goes_on_when_that_
 
 #[tokio::test]
 async fn f17_f31_second_names_that_a_killed_run_of_another_target_left_hold_nobody_up() {
+    second_names_hold_nobody_up(|_| {}).await;
+}
+
+#[tokio::test]
+async fn f17_f31_second_names_beside_a_journal_that_was_never_written_hold_nobody_up() {
+    // It died between making the journal and writing into it.
+    second_names_hold_nobody_up(|world| fs::write(world.root.path().join("state/journal/front-00000002.jnl"), "").unwrap()).await;
+}
+
+async fn second_names_hold_nobody_up(more: impl Fn(&CrashWorld)) {
     let world = CrashWorld::new();
     let (first, second, third) = (world.issue(), world.issue(), world.issue());
     assert_eq!(world.deploy(&first).await.outcome, Outcome::Changed);
     assert!(world.deploy_and_die(&second, "validate 1"));
     assert_eq!(fs::metadata(world.key()).unwrap().nlink(), 2, "it died between the links and the journal");
+    more(&world);
     let mut target = world.target();
     target.name = "another".to_owned();
     let certificate = Arc::new(common::crash::certificate(&third));

@@ -30,8 +30,9 @@ pub(super) fn sweep(context: &Context, state: &State, us: &Identity, places: &mu
         if left.is_empty() {
             continue;
         }
-        // One that cannot be read was not settled, and may need it.
-        let journals: Vec<_> = journal::names(host, &state.journal)?.iter().filter_map(|name| journal::target_of(name)).collect();
+        let names = journal::names(host, &state.journal)?;
+        let journals: Vec<_> =
+            names.iter().filter(|name| may_need(context, state, name)).filter_map(|name| journal::target_of(name)).collect();
         for second in left {
             if !journals.contains(&second.target) && !second.is_of_a_set(context, state) {
                 host.unlink(&second.hidden, &second.name)
@@ -42,6 +43,15 @@ pub(super) fn sweep(context: &Context, state: &State, us: &Identity, places: &mu
             host.status(&place.directory, &place.name).map_err(|error| failed("cannot be looked at", &place.path(), error))?;
     }
     Ok(())
+}
+
+/// One that cannot be read was not settled, and may need its backups. One whose writer died before its first line was whole
+/// does not: nothing was switched.
+fn may_need(context: &Context, state: &State, name: &OsStr) -> bool {
+    match journal::read(context.host(), &state.journal, name) {
+        Ok(journal) => journal.is_some_and(|journal| journal.begin.is_some()),
+        Err(_) => true,
+    }
 }
 
 /// The same for a look that changes nothing: the next run will have taken them away before it looks.
