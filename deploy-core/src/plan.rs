@@ -164,6 +164,9 @@ pub struct PlanFile {
     pub group: Option<String>,
     /// Mode; default: as it is, or the plan's default for a new file.
     pub mode: Option<Mode>,
+    /// Written anew whenever another file of the plan changes, although its bytes stay the same: for a server that watches
+    /// this file and not the others. It stands last in the plan.
+    pub touched: bool,
     /// Extended attributes; default: as they are, or none for a new file. Known where an earlier file is brought back.
     pub(crate) attributes: Option<Attributes>,
 }
@@ -180,7 +183,14 @@ impl PlanFile {
     }
 
     fn with_content(path: PathBuf, content: Content, role: Role) -> Self {
-        Self { path, content, role, owner: None, group: None, mode: None, attributes: None }
+        Self { path, content, role, owner: None, group: None, mode: None, touched: false, attributes: None }
+    }
+
+    /// Written anew whenever another file of the plan changes.
+    #[must_use]
+    pub fn touched(mut self) -> Self {
+        self.touched = true;
+        self
     }
 
     /// With this owner, by name or number.
@@ -369,8 +379,16 @@ pub struct Hooks {
     pub validate: Option<Validate>,
     /// How the target takes up new files; `None` where it does so by itself.
     pub reload: Option<Reload>,
-    /// What brings the target back where a failed reload may have ended it; used in a rollback when the reload fails.
+    /// Files of which one has the number, in decimal, of the process that goes on running through a reload. Where it ended
+    /// instead, the reload has failed, whatever its exit status said. None: nobody watches.
+    pub pid_files: Vec<PathBuf>,
+    /// What brings the target back where a failed reload may have ended it; used in a rollback when the reload fails or
+    /// the process of `pid_files` is gone.
     pub restart: Option<Command>,
+    /// The target's server as a command in the foreground, with the operator's real configuration: it is started in a
+    /// private view with the new files, on a network of its own, and has to serve them there at the endpoints of `verify`
+    /// (rung V4). For servers that keep no state and talk to nobody when they start.
+    pub shadow: Option<Command>,
     /// How success is seen.
     pub verify: Verify,
 }
@@ -393,6 +411,20 @@ impl Hooks {
     #[must_use]
     pub fn with_reload(mut self, reload: impl Into<Option<Reload>>) -> Self {
         self.reload = reload.into();
+        self
+    }
+
+    /// With the process that a reload must not end.
+    #[must_use]
+    pub fn with_pid_files(mut self, pid_files: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.pid_files = pid_files.into_iter().collect();
+        self
+    }
+
+    /// With a server to be started in a private view.
+    #[must_use]
+    pub fn with_shadow(mut self, shadow: impl Into<Option<Command>>) -> Self {
+        self.shadow = shadow.into();
         self
     }
 

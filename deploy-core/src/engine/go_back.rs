@@ -111,6 +111,8 @@ fn file(record: &FileRecord, sets: &[Begin], context: &Context) -> Result<PlanFi
         .with_group(Some(old.gid.to_string()))
         .with_mode(Some(Mode::new(old.mode)));
     file.attributes = attributes;
+    // A new file with the same bytes: its server is told by that.
+    file.touched = record.changes && record.new.as_ref().is_some_and(|new| new.sha256 == old.sha256);
     Ok(file)
 }
 

@@ -8,6 +8,7 @@ use crate::certificate::Certificate;
 use crate::context::Context;
 use crate::destination::Place;
 use crate::digest::{hex, sha256_of_parts};
+use crate::engine::liveness::Watch;
 use crate::engine::overview::{FileAction, TargetState};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
@@ -45,6 +46,8 @@ pub(super) struct Member {
     pub(super) baseline: Vec<Option<String>>,
     /// The leaf that stood there before.
     pub(super) old_leaf: Option<String>,
+    /// The process that must go on running, from just before the reload.
+    pub(super) watch: Option<Watch>,
     pub(super) report: Report,
     pub(super) started: Instant,
 }
@@ -162,6 +165,7 @@ impl Member {
             state: TargetState::Unchanged,
             baseline: Vec::new(),
             old_leaf: None,
+            watch: None,
             report,
             started: Instant::now(),
         }

@@ -96,6 +96,13 @@ pub(super) fn inspect(member: &mut Member, context: &Context, us: &Identity, pla
     for (file, place) in member.plan.files.iter().zip(places) {
         files.push(inspect_file(member, context.host(), us, file, place, defaults)?);
     }
+    if files.iter().any(File::switches) {
+        for (file, planned) in files.iter_mut().zip(&member.plan.files) {
+            if planned.touched && matches!(file.action, FileAction::Keep | FileAction::Repair) {
+                file.action = FileAction::Replace;
+            }
+        }
+    }
     if member.plan.layout.directory().is_some() && files.iter().any(File::switches) {
         // A new generation has all of them.
         files.iter_mut().for_each(|file| file.moves = true);

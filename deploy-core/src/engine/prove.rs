@@ -7,9 +7,10 @@ use crate::context::Context;
 use crate::engine::block_on;
 use crate::engine::group::{Group, Member};
 use crate::engine::inspect::reached;
+use crate::engine::liveness::{Settled, Watch};
 use crate::error::{Error, ErrorKind, Retry};
 use crate::plan::{Reload, Verify};
-use crate::probe::{Endpoint, probe, wait_for};
+use crate::probe::{Endpoint, probe, wait_for, wait_while};
 use crate::report::{Rung, Stage};
 use crate::state::Verified;
 
@@ -39,6 +40,10 @@ impl Group<'_> {
     pub(super) fn reload(&mut self) -> Result<(), Error> {
         self.enter(Stage::Reload);
         self.told = true;
+        let host = self.context.host();
+        for member in &mut self.members {
+            member.watch = Watch::begin(host, &member.plan.hooks.pid_files);
+        }
         self.reloads().iter().try_for_each(|reload| tell(self.context, reload, Direction::Forward))
     }
 
@@ -110,17 +115,22 @@ pub(super) fn run(context: &Context, command: &Command) -> Result<(), Error> {
         .with_next_step("run it by hand and read what it says; correct `reload` if it is the wrong command"))
 }
 
-/// How a success counts that was seen in this way, and how it is remembered.
+/// Sees that the server goes on running and, where there are endpoints, that all of them serve the new leaf.
 pub(super) fn verify(context: &Context, member: &mut Member) -> Result<(), Error> {
-    let Verify::Endpoints { endpoints, timeout } = member.plan.hooks.verify.clone() else { return Ok(()) };
+    let Verify::Endpoints { endpoints, timeout } = member.plan.hooks.verify.clone() else { return survives(context, member) };
     let Some(wanted) = member.report.fingerprint.wanted.clone() else {
         member.report.degrade("verify", "the files hold no leaf whose fingerprint could be compared");
-        return Ok(());
+        return survives(context, member);
     };
     let deadline = (Instant::now() + timeout).min(context.deadline());
     let mut seen = true;
     for (index, endpoint) in endpoints.iter().enumerate() {
-        match wait_for(endpoint, &wanted, context.provider(), deadline, Some(context.cancellation())) {
+        let mut watch = member.watch.take();
+        let mut lives = || !watch.as_mut().is_some_and(|watch| watch.has_ended(context.host()));
+        let looked = wait_while(endpoint, &wanted, context.provider(), deadline, Some(context.cancellation()), &mut lives);
+        let lives = lives();
+        member.watch = watch;
+        match looked {
             Ok(_) => member.report.fingerprint.served = Some(wanted.clone()),
             Err(failure) if failure.is_interrupted() => {
                 return Err(
@@ -128,6 +138,9 @@ pub(super) fn verify(context: &Context, member: &mut Member) -> Result<(), Error
                 );
             }
             Err(failure) => {
+                if let Some(watch) = member.watch.as_ref().filter(|_| !lives) {
+                    return Err(watch.ended().with_source(failure));
+                }
                 let never_seen = member.baseline.get(index).is_some_and(Option::is_none) && failure.served.is_none();
                 if !never_seen && !failure.is_inconclusive() {
                     member.report.fingerprint.served = failure.served.clone();
@@ -142,6 +155,17 @@ pub(super) fn verify(context: &Context, member: &mut Member) -> Result<(), Error
         reached(member, Rung::V6);
     } else {
         member.report.degrade("verify", "an endpoint cannot be seen from here");
+    }
+    Ok(())
+}
+
+/// Where nothing can be seen of a server, it has to go on running at least.
+fn survives(context: &Context, member: &mut Member) -> Result<(), Error> {
+    let Some(watch) = &mut member.watch else { return Ok(()) };
+    if watch.settle(context)? == Settled::NeverSeen {
+        member
+            .report
+            .degrade("liveness", "the pid file names no process that runs, so that nobody could see whether it still does");
     }
     Ok(())
 }
@@ -200,17 +224,18 @@ fn unverified(endpoint: &Endpoint, failure: crate::probe::VerifyFailure) -> Erro
     )
 }
 
-/// Waits until the endpoints serve again what they served before.
+/// Waits until the endpoints serve again what they served before, as long as the server runs.
 pub(super) fn verify_old(
     context: &Context,
     endpoints: &[Endpoint],
     baseline: &[Option<String>],
     timeout: Duration,
+    lives: &mut dyn FnMut() -> bool,
 ) -> Result<(), Error> {
     let deadline = (Instant::now() + timeout).min(context.deadline());
     for (endpoint, served) in endpoints.iter().zip(baseline) {
         let Some(old) = served else { continue };
-        wait_for(endpoint, old, context.provider(), deadline, None).map_err(|failure| {
+        wait_while(endpoint, old, context.provider(), deadline, None, lives).map_err(|failure| {
             Error::new(ErrorKind::VerifyFailed, format!("{endpoint} does not serve the old certificate again"))
                 .with_source(failure)
         })?;

@@ -234,7 +234,7 @@ impl Settling<'_> {
                     }
                 }
                 let (endpoints, timeout) = hooks.verify.list();
-                verify_old(self.context, endpoints, &member.baseline, timeout)
+                verify_old(self.context, endpoints, &member.baseline, timeout, &mut || true)
                     .map_err(|error| error.with_live(Live::RolledBack))?;
             }
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::context::Context;
 use crate::engine::group::{Group, Member};
+use crate::engine::liveness::Watch;
 use crate::engine::prove::{Direction, run, tell, verify_old};
 use crate::engine::undo::{self, Recorded};
 use crate::error::{Error, ErrorKind};
@@ -64,8 +65,7 @@ impl Group<'_> {
     fn settle_old(&mut self, context: &Context) -> Result<(), Error> {
         let told: Vec<Error> = self.reloads().iter().filter_map(|reload| self.tell_or_restart(context, reload).err()).collect();
         for member in &mut self.members {
-            let (endpoints, timeout) = member.plan.hooks.verify.list();
-            verify_old(context, endpoints, &member.baseline, timeout)?;
+            see_old(context, member)?;
             if let Some(old) = member.baseline.iter().flatten().next() {
                 member.report.fingerprint.served = Some(old.clone());
             }
@@ -79,7 +79,8 @@ impl Group<'_> {
         Ok(())
     }
 
-    fn tell_or_restart(&self, context: &Context, reload: &Reload) -> Result<(), Error> {
+    fn tell_or_restart(&mut self, context: &Context, reload: &Reload) -> Result<(), Error> {
+        self.members.iter_mut().filter_map(|member| member.watch.as_mut()).for_each(Watch::pardon);
         let Err(error) = tell(context, reload, Direction::Back) else { return Ok(()) };
         let mut restarts = self.members.iter().filter_map(|member| member.plan.hooks.restart.as_ref());
         match restarts.next() {
@@ -115,6 +116,30 @@ impl Group<'_> {
         for member in &mut self.members {
             member.warn(self.context, format!("{what} could not be settled, and is left for the next run: {error}"));
         }
+    }
+}
+
+/// Waits until a member serves again what it served before. A server that has ended meanwhile is started once.
+fn see_old(context: &Context, member: &mut Member) -> Result<(), Error> {
+    let (endpoints, timeout) = member.plan.hooks.verify.list();
+    let Some(watch) = &mut member.watch else {
+        return verify_old(context, endpoints, &member.baseline, timeout, &mut || true);
+    };
+    let look = |watch: &mut Watch| {
+        let looked = verify_old(context, endpoints, &member.baseline, timeout, &mut || !watch.has_ended(context.host()));
+        match looked {
+            Ok(()) if member.baseline.iter().all(Option::is_none) => watch.settle(context).map(drop),
+            looked => looked,
+        }
+    };
+    let looked = look(watch);
+    match &member.plan.hooks.restart {
+        Some(restart) if looked.is_err() && watch.has_ended(context.host()) => {
+            run(context, restart)?;
+            watch.pardon();
+            look(watch)
+        }
+        _ => looked,
     }
 }
 

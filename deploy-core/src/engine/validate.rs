@@ -72,19 +72,23 @@ impl Group<'_> {
             };
             verdict.write(&mut self.members[index]);
         }
-        Ok(())
+        self.start_in_private()
     }
 
     fn check_staged(&self, index: usize, validate: &Validate) -> Result<Verdict, Error> {
-        let staged = Staged {
+        check_staged(self.context, validate, &self.staged(index)?)
+    }
+
+    /// The staged files of all members, and where those of one are found.
+    pub(super) fn staged(&self, index: usize) -> Result<Staged<'_>, Error> {
+        Ok(Staged {
             view: self.members.iter().flat_map(|member| self.staged_paths(member)).collect(),
             found: self.found_paths(&self.members[index]),
             removes: self.files().any(|file| file.action == FileAction::Remove),
             renewal: self.files().all(|file| file.before.is_some()),
             scratch: &self.state.root,
             mount_point: self.state.view(self.host()).map_err(scratch_failed)?,
-        };
-        check_staged(self.context, validate, &staged)
+        })
     }
 
     /// Runs every checker on the live files (V5).

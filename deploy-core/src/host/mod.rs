@@ -189,6 +189,26 @@ pub trait Host: fmt::Debug + Send + Sync + 'static {
     /// It could not be started, the view could not be set up, or it ran out of time. A non-zero exit is not an error here.
     fn run(&self, command: &Command, view: Option<&StagedView>, limits: &Limits<'_>) -> Result<CommandOutput, CommandError>;
 
+    /// Runs a server in a staged view, with a network and processes of its own, while `look` looks at it: whatever address
+    /// `look` connects to, it reaches that server or nobody. `look` is given whether the server still runs. When it returns,
+    /// the server ends, with all that it started; it also ends with this program.
+    ///
+    /// # Errors
+    /// As [`Host::run`]; [`CommandError::View`] where there are no such networks.
+    fn shadow(
+        &self,
+        command: &Command,
+        view: &StagedView,
+        limits: &Limits<'_>,
+        look: &mut (dyn FnMut(&dyn Fn() -> bool) + Send),
+    ) -> Result<CommandOutput, CommandError>;
+
+    /// Whether a process runs. One that has ended and that nobody has collected does not.
+    ///
+    /// # Errors
+    /// The system cannot be asked.
+    fn is_running(&self, process: u32) -> io::Result<bool>;
+
     /// Sends a signal to a process.
     ///
     /// # Errors

@@ -31,6 +31,7 @@ use crate::context::Cancellation;
 pub use endpoint::{Endpoint, EndpointError, KeyTypeWanted};
 pub use error::{HandshakeProblem, ProbeError};
 pub use starttls::{StartTls, StartTlsProblem, StartTlsStep};
+pub(crate) use wait::wait_while;
 pub use wait::{VerifyFailure, VerifyProblem, wait_for};
 
 /// How long one attempt at one address may take, the deadline permitting.
@@ -48,6 +49,23 @@ pub struct Observation {
     pub fingerprint: String,
     /// Whether the handshake could be completed with it.
     pub handshake: Result<(), HandshakeProblem>,
+}
+
+/// The same endpoint at the first address of its name, for a place from where no name can be looked up.
+pub(crate) fn at_an_address(
+    endpoint: &Endpoint,
+    deadline: Instant,
+    cancellation: Option<&Cancellation>,
+) -> Result<Endpoint, ProbeError> {
+    let (host, port) = endpoint.check()?;
+    let address = resolve::resolve(&host, port, deadline, cancellation)?.into_iter().next();
+    let address = address.ok_or_else(|| resolve::no_address(&host))?;
+    Ok(Endpoint {
+        connect: address.to_string(),
+        server_name: endpoint.server_name.clone().or(Some(host)),
+        all_addresses: false,
+        ..endpoint.clone()
+    })
 }
 
 /// Asks an endpoint what it serves.

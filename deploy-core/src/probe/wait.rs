@@ -28,6 +28,18 @@ pub fn wait_for(
     deadline: Instant,
     cancellation: Option<&Cancellation>,
 ) -> Result<Vec<Observation>, VerifyFailure> {
+    wait_while(endpoint, wanted_fingerprint, provider, deadline, cancellation, &mut || true)
+}
+
+/// The same, for as long as there is somebody to wait for.
+pub(crate) fn wait_while(
+    endpoint: &Endpoint,
+    wanted_fingerprint: &str,
+    provider: &Arc<CryptoProvider>,
+    deadline: Instant,
+    cancellation: Option<&Cancellation>,
+    goes_on: &mut dyn FnMut() -> bool,
+) -> Result<Vec<Observation>, VerifyFailure> {
     let never = Cancellation::default();
     let mut pause = PAUSES.0;
     let mut served = None;
@@ -53,7 +65,7 @@ pub fn wait_for(
         if interrupted {
             last = Some((Vec::new(), VerifyProblem::Probe(ProbeError::Interrupted)));
         }
-        if retry && !interrupted && Instant::now() < deadline {
+        if retry && !interrupted && Instant::now() < deadline && goes_on() {
             pause = (pause * 2).min(PAUSES.1);
             continue;
         }

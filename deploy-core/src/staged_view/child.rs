@@ -1,5 +1,6 @@
 //! What the child does between `fork` and `exec`: only system calls on what the parent prepared. It must not allocate, lock
-//! or panic, because another thread of the parent may have held the allocator's lock when it forked.
+//! or panic, because another thread of the parent may have held the allocator's lock when it forked. And the namespaces that
+//! a thread of the parent enters for its children.
 
 #![expect(unsafe_code, reason = "pre_exec and unshare: this module is the one that may")]
 
@@ -88,6 +89,26 @@ pub(super) fn attach(command: &mut std::process::Command, mut work: Work) {
     // SAFETY: the closure only makes system calls on strings and buffers that were allocated before; `io::Error` from an
     // error number does not allocate. See the head of this module.
     unsafe { command.pre_exec(move || work.run()) };
+}
+
+/// Makes the child of this command end when the thread that starts it does, whatever ends that.
+pub(crate) fn end_with_parent(command: &mut std::process::Command) {
+    let ask = || Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?);
+    // SAFETY: one system call, and an error number.
+    unsafe { command.pre_exec(ask) };
+}
+
+/// Leaves the network for an empty one: this thread, and those that it starts.
+pub(super) fn unshare_network() -> io::Result<()> {
+    // SAFETY: no memory is shared any less than before, and open sockets stay what they are.
+    Ok(unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?)
+}
+
+/// Gives the next child of this thread process numbers and System V objects of its own: it is the first process there, and
+/// with it all others end. The thread can start no thread any more.
+pub(crate) fn enter_processes() -> io::Result<()> {
+    // SAFETY: this thread itself stays where it is; only its children are concerned.
+    Ok(unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWPID | UnshareFlags::NEWIPC) }?)
 }
 
 /// The step's index and the error number.

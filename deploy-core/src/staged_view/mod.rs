@@ -20,6 +20,7 @@
 mod child;
 mod inherited;
 mod mounts;
+mod network;
 mod recipe;
 
 #[cfg(test)]
@@ -29,7 +30,9 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::command::CommandError;
+pub(crate) use child::{end_with_parent, enter_processes};
 pub(crate) use inherited::keep_out;
+pub(crate) use network::enter as enter_network;
 use recipe::Recipe;
 
 /// What stands where in a private view.

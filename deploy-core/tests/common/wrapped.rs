@@ -261,6 +261,20 @@ impl Host for Wrapped {
         self.inner.run(command, view, limits)
     }
 
+    fn shadow(
+        &self,
+        command: &Command,
+        view: &StagedView,
+        limits: &Limits<'_>,
+        look: &mut (dyn FnMut(&dyn Fn() -> bool) + Send),
+    ) -> Result<CommandOutput, CommandError> {
+        self.inner.shadow(command, view, limits, look)
+    }
+
+    fn is_running(&self, process: u32) -> io::Result<bool> {
+        self.inner.is_running(process)
+    }
+
     fn signal(&self, process: u32, signal: Signal) -> io::Result<()> {
         self.inner.signal(process, signal)
     }

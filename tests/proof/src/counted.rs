@@ -212,6 +212,20 @@ impl Host for Counted {
         self.looks().run(command, view, limits)
     }
 
+    fn shadow(
+        &self,
+        command: &Command,
+        view: &StagedView,
+        limits: &Limits<'_>,
+        look: &mut (dyn FnMut(&dyn Fn() -> bool) + Send),
+    ) -> Result<CommandOutput, CommandError> {
+        self.looks().shadow(command, view, limits, look)
+    }
+
+    fn is_running(&self, process: u32) -> io::Result<bool> {
+        self.looks().is_running(process)
+    }
+
     fn signal(&self, process: u32, signal: Signal) -> io::Result<()> {
         self.looks().signal(process, signal)
     }

@@ -4,6 +4,7 @@ mod attributes;
 pub(crate) mod files;
 mod locks;
 mod process;
+mod shadow;
 mod sync;
 mod users;
 
@@ -255,6 +256,20 @@ impl Host for Local {
 
     fn run(&self, command: &Command, view: Option<&StagedView>, limits: &Limits<'_>) -> Result<CommandOutput, CommandError> {
         process::run(command, view, limits)
+    }
+
+    fn shadow(
+        &self,
+        command: &Command,
+        view: &StagedView,
+        limits: &Limits<'_>,
+        look: &mut (dyn FnMut(&dyn Fn() -> bool) + Send),
+    ) -> Result<CommandOutput, CommandError> {
+        shadow::run(command, view, limits, look)
+    }
+
+    fn is_running(&self, process: u32) -> io::Result<bool> {
+        process::is_running(process)
     }
 
     fn signal(&self, process: u32, signal: Signal) -> io::Result<()> {

@@ -68,6 +68,23 @@ pub(super) fn run(command: &Command, view: Option<&StagedView>, limits: &Limits<
     }
 }
 
+/// Whether a process runs; a zombie does not. Its name, in parentheses, may hold anything (proc_pid_stat(5)).
+pub(super) fn is_running(process: u32) -> io::Result<bool> {
+    let stat = match std::fs::read(format!("/proc/{process}/stat")) {
+        Ok(stat) => stat,
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) =>
+        {
+            return Ok(false);
+        }
+        Err(error) => return Err(error),
+    };
+    let name_ends = stat.iter().rposition(|byte| *byte == b')').unwrap_or_default();
+    let state = stat[name_ends..].iter().skip(1).find(|byte| !byte.is_ascii_whitespace());
+    Ok(!matches!(state, None | Some(b'Z' | b'X' | b'x')))
+}
+
 /// Sends one of the signals that a plan may send.
 pub(super) fn signal(process: u32, signal: Signal) -> io::Result<()> {
     let signal = match signal {
@@ -82,7 +99,7 @@ pub(super) fn signal(process: u32, signal: Signal) -> io::Result<()> {
 }
 
 /// A command that was started: the process, and our ends of its pipes.
-struct Running {
+pub(super) struct Running {
     child: Child,
     pid: Pid,
     /// Readable once the process has ended. Kernels before 5.3 have none: then waits are sliced.
@@ -108,7 +125,17 @@ struct Stream {
 
 impl Running {
     fn start(command: &Command, view: Option<&StagedView>) -> Result<Self, CommandError> {
+        Self::spawn(prepare(command)?, command, view)
+    }
+
+    /// A process that ends when the thread that starts it does, however that ends.
+    pub(super) fn start_for_us_alone(command: &Command, view: &StagedView) -> Result<Self, CommandError> {
         let mut prepared = prepare(command)?;
+        staged_view::end_with_parent(&mut prepared);
+        Self::spawn(prepared, command, Some(view))
+    }
+
+    fn spawn(mut prepared: std::process::Command, command: &Command, view: Option<&StagedView>) -> Result<Self, CommandError> {
         let directory = command.directory.as_deref().unwrap_or(Path::new("/"));
         let report = view.map(|view| staged_view::attach(&mut prepared, view, directory)).transpose()?;
         staged_view::keep_out(&mut prepared).map_err(CommandError::Spawn)?;
@@ -148,7 +175,7 @@ impl Running {
     }
 
     /// Moves what can be moved through the pipes without blocking, a bounded amount at a time.
-    fn exchange(&mut self) {
+    pub(super) fn exchange(&mut self) {
         self.stdout.read(OUTPUT_LIMIT);
         self.stderr.read(OUTPUT_LIMIT);
         if let Some(input) = &mut self.input
@@ -176,7 +203,7 @@ impl Running {
     }
 
     /// Whether the process has ended. It is not reaped yet, so that its number, which is also its group's, stays taken.
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         match rustix::process::waitid(WaitId::Pid(self.pid), options) {
             Ok(status) => status.is_some(),
@@ -188,6 +215,21 @@ impl Running {
     fn finish(mut self) -> Result<CommandOutput, CommandError> {
         let status = self.child.wait().map_err(CommandError::Spawn)?;
         Ok(self.output(Some(status)))
+    }
+
+    /// Waits a moment, or until something can be moved or the process has ended.
+    pub(super) fn wait_a_moment(&self) {
+        self.wait(SLICE);
+    }
+
+    /// Ends the process without asking, and what it started with it where it is the first of its namespace.
+    pub(super) fn kill(mut self) -> CommandOutput {
+        let ended_by_itself = self.has_ended();
+        if !ended_by_itself {
+            rustix::process::kill_process_group(self.pid, rustix::process::Signal::KILL).ok();
+        }
+        let status = if self.await_end(Instant::now() + GRACE) { self.child.wait().ok() } else { None };
+        self.output(status.filter(|_| ended_by_itself))
     }
 
     /// Ends the whole process group: asks, waits, and then makes sure.

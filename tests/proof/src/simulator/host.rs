@@ -242,6 +242,20 @@ impl Host for Machine {
         Ok(output)
     }
 
+    fn shadow(
+        &self,
+        _: &Command,
+        _: &StagedView,
+        _: &Limits<'_>,
+        _: &mut (dyn FnMut(&dyn Fn() -> bool) + Send),
+    ) -> Result<CommandOutput, CommandError> {
+        Err(CommandError::View { step: "private network".to_owned(), source: io::ErrorKind::Unsupported.into() })
+    }
+
+    fn is_running(&self, _: u32) -> io::Result<bool> {
+        Ok(false)
+    }
+
     fn signal(&self, _: u32, _: Signal) -> io::Result<()> {
         Err(io::ErrorKind::NotFound.into())
     }
