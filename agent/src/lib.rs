@@ -59,6 +59,7 @@ connectors! {
     "exec" => deploy_exec::Exec,
     "files" => deploy_files::Files,
     "lighttpd" => deploy_lighttpd::Lighttpd,
+    "apache" => deploy_apache::Apache,
     "nginx" => deploy_nginx::Nginx,
 }
 

@@ -1,6 +1,11 @@
 //! A server that ends in a reload although nobody says so, and files that are written anew because another one changed.
 
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests make and look at files, and end a process")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests make and look at files, and end a process"
+)]
 
 mod common;
 

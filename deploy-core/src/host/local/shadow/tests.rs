@@ -12,15 +12,14 @@ use super::run;
 use crate::command::{Command, CommandError, CommandOutput, Limits};
 use crate::staged_view::StagedView;
 
-/// Runs a shell script in private; says so and gives `None` where that is not allowed.
+/// Runs a shell script in private. Only root may; who is not sees that it is refused, and gets `None`.
 fn shadow(script: &str, mut look: impl FnMut(&dyn Fn() -> bool) + Send) -> Option<CommandOutput> {
     let place = tempfile::tempdir_in("/tmp").unwrap();
     let view = StagedView::new(Vec::new(), place.path().to_owned());
     let limits = Limits::new(Instant::now() + Duration::from_secs(30), None);
     let ran = run(&Command::new(["sh", "-c", script]), &view, &limits, &mut look);
-    if matches!(&ran, Err(CommandError::View { source, .. }) if source.kind() == ErrorKind::PermissionDenied) {
-        assert!(!rustix::process::geteuid().is_root() || std::env::var_os("CI").is_none(), "{ran:?}");
-        eprintln!("NOT TESTED: private networks are not allowed here");
+    if !rustix::process::geteuid().is_root() {
+        assert!(matches!(&ran, Err(CommandError::View { source, .. }) if source.kind() == ErrorKind::PermissionDenied));
         return None;
     }
     Some(ran.unwrap())
