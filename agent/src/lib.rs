@@ -56,10 +56,10 @@ macro_rules! connectors {
 }
 
 connectors! {
+    "apache" => deploy_apache::Apache,
     "exec" => deploy_exec::Exec,
     "files" => deploy_files::Files,
     "lighttpd" => deploy_lighttpd::Lighttpd,
-    "apache" => deploy_apache::Apache,
     "nginx" => deploy_nginx::Nginx,
 }
 

@@ -23,6 +23,10 @@ use crate::staged_view::{self, StagedView};
 /// How long a process group has between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// How long what a command left behind may keep its pipes. A daemon lets go of them when it has come loose, and one that
+/// writes to a pipe that nobody reads any more before that, as Apache does, is ended by it.
+const LETS_GO_IN: Duration = Duration::from_secs(1);
+
 /// How long a wait may last when there is something to look for that cannot be polled.
 const SLICE: Duration = Duration::from_millis(50);
 
@@ -214,7 +218,18 @@ impl Running {
 
     fn finish(mut self) -> Result<CommandOutput, CommandError> {
         let status = self.child.wait().map_err(CommandError::Spawn)?;
+        self.await_pipes(Instant::now() + LETS_GO_IN);
         Ok(self.output(Some(status)))
+    }
+
+    /// Reads until nobody has the other ends any more.
+    fn await_pipes(&mut self, deadline: Instant) {
+        (self.ended, self.input) = (None, None);
+        self.exchange();
+        while (self.stdout.pipe.is_some() || self.stderr.pipe.is_some()) && Instant::now() < deadline {
+            self.wait(deadline.saturating_duration_since(Instant::now()));
+            self.exchange();
+        }
     }
 
     /// Waits a moment, or until something can be moved or the process has ended.
@@ -260,7 +275,7 @@ impl Running {
         }
     }
 
-    /// What came out. The pipes are read until they are empty, not until they are closed: a daemon that the command left
+    /// What came out. The pipes are read until they are empty, and not until they are closed: a daemon that the command left
     /// behind may hold them open for years.
     fn output(mut self, status: Option<ExitStatus>) -> CommandOutput {
         self.stdout.read(LAST_READ);

@@ -401,6 +401,21 @@ fn f40_output_is_bounded_and_its_end_is_kept() {
 }
 
 #[test]
+fn what_a_command_leaves_behind_can_go_on_writing_until_it_has_come_loose() {
+    let (place, ..) = place();
+    let loose = place.path().join("loose");
+    // As Apache does: it comes loose after the command has ended, and writes before that.
+    let script = format!("(sleep 0.2; echo late; exec >/dev/null 2>&1; echo > {}) & echo early", loose.display());
+    let output = run_with(&shell(&script), None).unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "early\nlate\n");
+    let end = Instant::now() + Duration::from_secs(10);
+    while !loose.exists() {
+        assert!(Instant::now() < end, "it was ended by what it wrote");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn a_daemon_that_keeps_the_pipes_open_does_not_keep_us_waiting() {
     let started = Instant::now();
     let output = run_with(&shell("echo before; sleep 30 & echo $!"), None).unwrap();
