@@ -78,6 +78,7 @@ impl NginxTarget {
         let verify = Verify::from_setting(settings.verify.clone()).with_timeout(settings.verify_timeout.duration());
         Hooks::new()
             .with_validate(settings.validate.command().map(|command| self.validate(command)))
+            .with_shadow(settings.shadow.command())
             .with_reload(settings.reload.reload())
             .with_restart(settings.restart.as_ref().and_then(|restart| restart.command()))
             .with_verify(verify)
