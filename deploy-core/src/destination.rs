@@ -273,20 +273,26 @@ fn check_path(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses what cannot be replaced.
-pub(crate) fn check(place: &Place) -> Result<(), Error> {
+/// Whether a new file cannot take its place: it is mounted by itself, or its other names would keep the old content.
+pub(crate) fn only_in_place(place: &Place) -> bool {
+    place.status.as_ref().is_some_and(|status| status.kind == FileKind::Regular && (status.mount_point || status.links > 1))
+}
+
+/// Refuses what cannot be replaced, but for what may be written in place.
+pub(crate) fn check(place: &Place, allow_in_place: bool) -> Result<(), Error> {
     let Some(status) = &place.status else { return Ok(()) };
     let problem = match status.kind {
-        FileKind::Regular if status.mount_point => Some((
-            "is a mount point of its own (a single bind-mounted file), which cannot be replaced in one step",
-            "mount the directory that holds it instead of the single file",
-        )),
         FileKind::Regular if status.immutable => {
             Some(("is marked immutable or append-only", "chattr -i -a on it, if that mark is not there for a reason"))
         }
+        FileKind::Regular if allow_in_place => None,
+        FileKind::Regular if status.mount_point => Some((
+            "is a mount point of its own (a single bind-mounted file), which cannot be replaced in one step",
+            "mount the directory that holds it instead of the single file, or set allow_in_place = true",
+        )),
         FileKind::Regular if status.links > 1 => Some((
             "has other hard links, which would silently keep the old content",
-            "remove the other names (find them with: find DIRECTORY -xdev -samefile FILE), or use a symbolic link",
+            "remove the other names (find them with: find DIRECTORY -xdev -samefile FILE), or set allow_in_place = true",
         )),
         FileKind::Regular => None,
         FileKind::Directory => Some(("is a directory", "name a file in it")),

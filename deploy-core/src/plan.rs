@@ -59,6 +59,9 @@ pub struct Plan {
     pub layout: Layout,
     /// Accept keys in a directory that other ordinary users can write to.
     pub allow_unsafe_parent: bool,
+    /// Write into files that cannot be replaced: a single file that is mounted (as into a container), and one with other hard
+    /// links. A reader can then see a part of the new file; a crash is repaired by recovery.
+    pub allow_in_place: bool,
     /// The certificate that the files hold. Where it is not given, the engine reads it out of the files by their roles.
     pub certificate: Option<Certificate>,
     /// Files that were read to make this plan, with the SHA-256 of what was read (`None`: did not exist). The engine looks
@@ -80,6 +83,7 @@ impl Plan {
             links: LinkPolicy::default(),
             layout: Layout::default(),
             allow_unsafe_parent: false,
+            allow_in_place: false,
             certificate: None,
             reads: Vec::new(),
             going_back: false,
@@ -139,6 +143,13 @@ impl Plan {
     #[must_use]
     pub fn with_unsafe_parent_allowed(mut self, allowed: bool) -> Self {
         self.allow_unsafe_parent = allowed;
+        self
+    }
+
+    /// Writing into files that cannot be replaced.
+    #[must_use]
+    pub fn with_in_place_allowed(mut self, allowed: bool) -> Self {
+        self.allow_in_place = allowed;
         self
     }
 

@@ -65,6 +65,8 @@ pub(super) struct File {
     pub(super) action: FileAction,
     /// It goes into a new generation with the others, whatever happens to it itself.
     pub(super) moves: bool,
+    /// No other file can take its place, so that its bytes are written over the old ones.
+    pub(super) in_place: bool,
     /// The target's own directory beside it; the new generation, in that layout.
     pub(super) hidden: Option<Directory>,
     /// The new file.

@@ -62,6 +62,7 @@ fn begin() -> Begin {
         old: facts(5),
         new: facts(6),
         changes: true,
+        in_place: false,
         generation: None,
     };
     let absent = FileRecord { role: Role::Opaque, old: None, new: None, staged: None, backup: None, ..file.clone() };
