@@ -60,6 +60,7 @@ connectors! {
     "files" => deploy_files::Files,
     "lighttpd" => deploy_lighttpd::Lighttpd,
     "nginx" => deploy_nginx::Nginx,
+    "postfix" => deploy_postfix::Postfix,
 }
 
 /// Runs the program: reads the command line, does what it asks, prints, and returns the exit code.

@@ -16,6 +16,7 @@ const BUDGETS: &[(&str, usize)] = &[
     ("deploy-http", 125),
     ("deploy-lighttpd", 61),
     ("deploy-nginx", 61),
+    ("deploy-postfix", 61),
     ("deploy-testkit", 120),
 ];
 
