@@ -26,11 +26,12 @@ use crate::server::{Server, can_start, chain_setting};
 /// Another name, which a table of names knows.
 const OTHER: &str = "other.example.test";
 
+/// Its server ends before its directory goes.
 struct World {
-    root: TempDir,
     server: Server,
     authority: Authority,
     context: Context,
+    root: TempDir,
 }
 
 impl World {
@@ -41,7 +42,7 @@ impl World {
         fs::create_dir(&directory).unwrap();
         let server = Server::prepare(&directory).unwrap();
         let context = Context::new(root.path().join("state"), provider());
-        Self { root, server, authority: Authority::new(), context }
+        Self { server, authority: Authority::new(), context, root }
     }
 
     /// A Postfix that runs with these lines about TLS.
