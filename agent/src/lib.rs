@@ -56,6 +56,7 @@ macro_rules! connectors {
 }
 
 connectors! {
+    "dovecot" => deploy_dovecot::Dovecot,
     "exec" => deploy_exec::Exec,
     "files" => deploy_files::Files,
     "lighttpd" => deploy_lighttpd::Lighttpd,

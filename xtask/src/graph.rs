@@ -11,6 +11,7 @@ use crate::{Outcome, shell};
 const BUDGETS: &[(&str, usize)] = &[
     ("certdeploy", 130),
     ("deploy-core", 60),
+    ("deploy-dovecot", 61),
     ("deploy-exec", 62),
     ("deploy-files", 61),
     ("deploy-http", 125),
