@@ -57,10 +57,12 @@ macro_rules! connectors {
 
 connectors! {
     "apache" => deploy_apache::Apache,
+    "dovecot" => deploy_dovecot::Dovecot,
     "exec" => deploy_exec::Exec,
     "files" => deploy_files::Files,
     "lighttpd" => deploy_lighttpd::Lighttpd,
     "nginx" => deploy_nginx::Nginx,
+    "postfix" => deploy_postfix::Postfix,
 }
 
 /// Runs the program: reads the command line, does what it asks, prints, and returns the exit code.

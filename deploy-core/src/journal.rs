@@ -69,6 +69,7 @@ pub(crate) enum RecordedReload {
     Call,
     Command(Vec<EncodedPath>),
     Signal { signal: Signal, pid_file: EncodedPath },
+    Steps(Vec<Self>),
 }
 
 /// One file of the deployment; unchanged ones are recorded too, so that a set is complete.

@@ -514,6 +514,20 @@ pub enum Reload {
         /// The file with the number, in decimal.
         pid_file: PathBuf,
     },
+    /// Several of these, one after the other; what fails ends it. After the old files were put back all of them run again, from
+    /// the first: what one made of the new files, such as an index, is then made of the old ones.
+    Steps(Vec<Self>),
+}
+
+impl Reload {
+    /// The single steps in their order; itself where it is one.
+    #[must_use]
+    pub fn steps(&self) -> Vec<&Self> {
+        match self {
+            Self::Steps(steps) => steps.iter().flat_map(Self::steps).collect(),
+            step => vec![step],
+        }
+    }
 }
 
 /// A reload that is a call to the target's API.

@@ -15,8 +15,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::sync::atomic::Ordering;
 
 use common::World;
+use deploy_core::command::Command;
 use deploy_core::settings::Mode;
-use deploy_core::{ErrorKind, Event, Live, Outcome, Plan, PlanFile, Role, Rung, Stage, Verify};
+use deploy_core::{ErrorKind, Event, Live, Outcome, Plan, PlanFile, Reload, Role, Rung, Stage, Verify};
 
 #[tokio::test]
 async fn f1_first_deployment_is_changed_and_seen_on_the_wire() {
@@ -123,6 +124,45 @@ async fn f4_rollback_whose_reload_fails_is_a_rollback_where_the_old_certificate_
     assert_eq!(world.tree(), before);
     assert_eq!(world.served(), Some(old.fingerprint.clone()));
     assert_eq!(world.deploy(&old).await.outcome, Outcome::Unchanged);
+}
+
+#[tokio::test]
+async fn steps_of_a_reload_run_in_order_and_all_of_them_again_on_the_way_back() {
+    let world = World::new();
+    let index = world.root.path().join("index");
+    let make_index = Reload::Command(Command::new(["cp".as_ref(), world.key().as_os_str(), index.as_os_str()]));
+    let plan = |issued| {
+        let mut plan = world.plan(issued);
+        plan.hooks.reload = Some(Reload::Steps(vec![make_index.clone(), Reload::Call(world.reload.clone())]));
+        plan
+    };
+    let (old, new) = (world.issue(), world.issue());
+    let report = plan(&old).apply(&world.context).await;
+    assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
+    assert_eq!(fs::read_to_string(&index).unwrap(), old.key_pem);
+
+    world.reload.fail_forward.store(true, Ordering::SeqCst);
+    let mut seen = plan(&new);
+    let kept = world.root.path().join("kept");
+    let keep = Reload::Command(Command::new(["cp".as_ref(), "-n".as_ref(), index.as_os_str(), kept.as_os_str()]));
+    seen.hooks.reload = Some(Reload::Steps(vec![make_index.clone(), keep, Reload::Call(world.reload.clone())]));
+    let report = seen.apply(&world.context).await;
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report:?}");
+    assert_eq!(fs::read_to_string(&kept).unwrap(), new.key_pem, "the step before saw the new files");
+    assert_eq!(fs::read_to_string(&index).unwrap(), old.key_pem);
+    assert_eq!(world.served(), Some(old.fingerprint));
+}
+
+#[tokio::test]
+async fn step_of_a_reload_that_fails_ends_it() {
+    let world = World::new();
+    let mut plan = world.plan(&world.issue());
+    let fails = Reload::Command(Command::new(["false"]));
+    plan.hooks.reload = Some(Reload::Steps(vec![fails, Reload::Call(world.reload.clone())]));
+    let report = plan.apply(&world.context).await;
+    assert_eq!(report.error.map(|error| error.kind()), Some(ErrorKind::ReloadFailed));
+    assert_eq!(world.served(), None);
+    assert!(!world.key().exists());
 }
 
 #[tokio::test]

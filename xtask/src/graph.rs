@@ -12,11 +12,13 @@ const BUDGETS: &[(&str, usize)] = &[
     ("certdeploy", 130),
     ("deploy-apache", 61),
     ("deploy-core", 60),
+    ("deploy-dovecot", 61),
     ("deploy-exec", 62),
     ("deploy-files", 61),
     ("deploy-http", 125),
     ("deploy-lighttpd", 61),
     ("deploy-nginx", 61),
+    ("deploy-postfix", 61),
     ("deploy-testkit", 120),
 ];
 

@@ -297,6 +297,9 @@ fn same_reload(one: &Reload, other: &Reload) -> bool {
         (Reload::Signal { signal, pid_file }, Reload::Signal { signal: other, pid_file: other_file }) => {
             (signal, pid_file) == (other, other_file)
         }
+        (Reload::Steps(one), Reload::Steps(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same_reload(one, other))
+        }
         _ => false,
     }
 }

@@ -95,6 +95,7 @@ pub(super) fn tell(context: &Context, reload: &Reload, direction: Direction) -> 
             });
             done.unwrap_or_else(|_| Err(Error::new(ErrorKind::ReloadFailed, format!("{call:?} took too long"))))
         }
+        Reload::Steps(steps) => steps.iter().try_for_each(|step| tell(context, step, direction)),
     }
 }
 

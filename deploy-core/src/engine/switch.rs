@@ -139,27 +139,34 @@ impl Group<'_> {
 
 fn member_record(member: &Member) -> MemberRecord {
     let hooks = &member.plan.hooks;
-    let encode = |arguments: &[std::ffi::OsString]| arguments.iter().map(|argument| argument.as_os_str().into()).collect();
     MemberRecord {
         target: member.name().to_owned(),
         plan: member.digest.clone(),
         backups: member.plan.backups,
         old_leaf: member.old_leaf.clone(),
         new_leaf: new_leaf(member),
-        reload: match &hooks.reload {
-            None => RecordedReload::None,
-            Some(Reload::Call(_)) => RecordedReload::Call,
-            Some(Reload::Command(command)) => RecordedReload::Command(encode(&command.arguments)),
-            Some(Reload::Signal { signal, pid_file }) => {
-                RecordedReload::Signal { signal: *signal, pid_file: EncodedPath::from(pid_file.as_path()) }
-            }
-        },
+        reload: hooks.reload.as_ref().map_or(RecordedReload::None, recorded),
         restart: hooks.restart.as_ref().map(|command| encode(&command.arguments)),
         verify: hooks.verify.list().0.to_vec(),
         baseline: member.baseline.clone(),
         hold: hold_after(member),
         before: member.marker.clone(),
     }
+}
+
+fn recorded(reload: &Reload) -> RecordedReload {
+    match reload {
+        Reload::Call(_) => RecordedReload::Call,
+        Reload::Command(command) => RecordedReload::Command(encode(&command.arguments)),
+        Reload::Signal { signal, pid_file } => {
+            RecordedReload::Signal { signal: *signal, pid_file: EncodedPath::from(pid_file.as_path()) }
+        }
+        Reload::Steps(steps) => RecordedReload::Steps(steps.iter().map(recorded).collect()),
+    }
+}
+
+fn encode(arguments: &[std::ffi::OsString]) -> Vec<EncodedPath> {
+    arguments.iter().map(|argument| argument.as_os_str().into()).collect()
 }
 
 /// The leaf that is live when the deployment has succeeded.
