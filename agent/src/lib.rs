@@ -58,6 +58,7 @@ macro_rules! connectors {
 connectors! {
     "exec" => deploy_exec::Exec,
     "files" => deploy_files::Files,
+    "haproxy" => deploy_haproxy::Haproxy,
     "lighttpd" => deploy_lighttpd::Lighttpd,
     "nginx" => deploy_nginx::Nginx,
 }

@@ -13,6 +13,7 @@ const BUDGETS: &[(&str, usize)] = &[
     ("deploy-core", 60),
     ("deploy-exec", 62),
     ("deploy-files", 61),
+    ("deploy-haproxy", 66),
     ("deploy-http", 125),
     ("deploy-lighttpd", 61),
     ("deploy-nginx", 61),
