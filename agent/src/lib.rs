@@ -56,6 +56,7 @@ macro_rules! connectors {
 }
 
 connectors! {
+    "caddy" => deploy_caddy::Caddy,
     "exec" => deploy_exec::Exec,
     "files" => deploy_files::Files,
     "haproxy" => deploy_haproxy::Haproxy,
