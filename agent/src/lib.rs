@@ -57,6 +57,7 @@ macro_rules! connectors {
 
 connectors! {
     "caddy" => deploy_caddy::Caddy,
+    "caddy-api" => deploy_caddy_api::CaddyApi,
     "exec" => deploy_exec::Exec,
     "files" => deploy_files::Files,
     "haproxy" => deploy_haproxy::Haproxy,

@@ -20,7 +20,7 @@ impl ReloadCall for AdminReload {
         let request = Request::post(&["config", "apps", "tls", "certificates", "load_files", "..."])
             .with_header("cache-control", "must-revalidate")
             .with_json(&[(); 0]);
-        let answer = self.client(context)?.send(request).await.map_err(|error| {
+        let answer = self.0.client(context)?.send(request).await.map_err(|error| {
             error.with_next_step("start Caddy, or correct `admin`: it is what the global option `admin` of Caddy says")
         })?;
         match answer.status() {
@@ -44,11 +44,17 @@ impl AdminReload {
     pub(crate) fn new(admin: Admin) -> Self {
         Self(admin)
     }
+}
 
-    fn client(&self, context: &Context) -> Result<Client, Error> {
-        match &self.0 {
-            Admin::Tcp(address) => Client::builder(&format!("http://{address}")),
-            Admin::Unix(path) => Client::builder("http://localhost").with_unix_socket(path),
+impl Admin {
+    /// A client for it. Connects to nothing.
+    ///
+    /// # Errors
+    /// The client cannot be made.
+    pub fn client(&self, context: &Context) -> Result<Client, Error> {
+        match self {
+            Self::Tcp(address) => Client::builder(&format!("http://{address}")),
+            Self::Unix(path) => Client::builder("http://localhost").with_unix_socket(path),
         }
         .build(context)
     }
