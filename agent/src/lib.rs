@@ -57,9 +57,12 @@ macro_rules! connectors {
 
 connectors! {
     "apache" => deploy_apache::Apache,
+    "caddy" => deploy_caddy::Caddy,
+    "caddy-api" => deploy_caddy_api::CaddyApi,
     "dovecot" => deploy_dovecot::Dovecot,
     "exec" => deploy_exec::Exec,
     "files" => deploy_files::Files,
+    "haproxy" => deploy_haproxy::Haproxy,
     "lighttpd" => deploy_lighttpd::Lighttpd,
     "nginx" => deploy_nginx::Nginx,
     "postfix" => deploy_postfix::Postfix,

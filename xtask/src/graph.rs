@@ -9,12 +9,15 @@ use crate::{Outcome, shell};
 /// The budget: a shipped package, and the most crates that it may pull in with all its features, build scripts' included and
 /// itself not. Each has a little room over what was measured; more than that is a decision, and is made here.
 const BUDGETS: &[(&str, usize)] = &[
-    ("certdeploy", 130),
+    ("certdeploy", 170),
     ("deploy-apache", 61),
+    ("deploy-caddy", 126),
+    ("deploy-caddy-api", 127),
     ("deploy-core", 60),
     ("deploy-dovecot", 61),
     ("deploy-exec", 62),
     ("deploy-files", 61),
+    ("deploy-haproxy", 66),
     ("deploy-http", 125),
     ("deploy-lighttpd", 61),
     ("deploy-nginx", 61),

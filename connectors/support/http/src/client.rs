@@ -10,7 +10,8 @@ use bytes::Bytes;
 use deploy_core::host::Host;
 use deploy_core::secret::{SecretBytes, SecretString};
 use deploy_core::{Context, Error, ErrorKind};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use http_body_util::BodyExt as _;
+use reqwest::header::{ETAG, HOST, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Url, redirect, retry};
 use zeroize::Zeroizing;
 
@@ -28,6 +29,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Client {
     client: reqwest::Client,
     base: Url,
+    /// Whom errors name: the host, or the socket.
+    remote: String,
     headers: HeaderMap,
     host: Arc<dyn Host>,
     limit: usize,
@@ -39,6 +42,7 @@ impl Client {
     pub fn builder(url: &str) -> ClientBuilder {
         ClientBuilder {
             url: url.to_owned(),
+            unix_socket: None,
             ca_file: None,
             secret_headers: Vec::new(),
             secrets: Vec::new(),
@@ -60,14 +64,15 @@ impl Client {
         for (name, value) in &self.headers {
             message.headers_mut().insert(name, value.clone());
         }
-        let failed = |error: reqwest::Error| failure::translate(&what, &self.base, error);
-        let mut answer = self.client.execute(message).await.map_err(failed)?;
-        let body = read_body(&mut answer, self.limit).await.map_err(failed)?;
+        let failed = |error: reqwest::Error| failure::translate(&what, &self.remote, error);
+        let answer = self.client.execute(message).await.map_err(failed)?;
+        let (status, mut headers) = (answer.status().as_u16(), answer.headers().clone());
+        let body = read_body(answer, &mut headers, self.limit).await.map_err(failed)?;
         let Some(body) = body else {
             let message = format!("the answer to {what} is longer than {} bytes", self.limit);
             return Err(Error::new(ErrorKind::Unavailable, message).with_next_step("see whether the URL leads to the API"));
         };
-        Ok(Response::new(what, answer.status().as_u16(), answer.headers().clone(), body, self.host.now(), self.shown.clone()))
+        Ok(Response::new(what, status, headers, body, self.host.now(), self.shown.clone()))
     }
 }
 
@@ -82,6 +87,7 @@ impl fmt::Debug for Client {
 #[must_use]
 pub struct ClientBuilder {
     url: String,
+    unix_socket: Option<PathBuf>,
     ca_file: Option<PathBuf>,
     secret_headers: Vec<(String, SecretString)>,
     secrets: Vec<SecretString>,
@@ -90,6 +96,13 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
+    /// Connects to this socket, whatever host the URL names. `Host` is sent without a value: a socket has no name, and Caddy
+    /// 2.6 takes nothing else there.
+    pub fn with_unix_socket(mut self, path: impl Into<PathBuf>) -> Self {
+        self.unix_socket = Some(path.into());
+        self
+    }
+
     /// Trusts the authorities in this file of PEM certificates, and no others. It is read through the context's host, and
     /// may be 1 MiB long. `None` leaves the machine's roots.
     pub fn with_ca_file(mut self, path: impl Into<Option<PathBuf>>) -> Self {
@@ -129,9 +142,17 @@ impl ClientBuilder {
     /// [`ErrorKind::ConfigurationInvalid`]: the URL, the CA file or a header cannot be used.
     pub fn build(self, context: &Context) -> Result<Client, Error> {
         let base = parse_url(&self.url)?;
-        let config = roots::client_config(self.ca_file.as_deref(), context)?;
-        let headers = self.secret_headers.iter().map(|(name, value)| sensitive(name, value)).collect::<Result<_, _>>()?;
-        let client = reqwest::Client::builder()
+        let config = roots::client_config(base.scheme(), self.ca_file.as_deref(), context)?;
+        let mut headers =
+            self.secret_headers.iter().map(|(name, value)| sensitive(name, value)).collect::<Result<HeaderMap, _>>()?;
+        let mut remote = base.host_str().unwrap_or_default().to_owned();
+        let mut builder = reqwest::Client::builder();
+        if let Some(socket) = self.unix_socket {
+            remote = socket.display().to_string();
+            headers.insert(HOST, HeaderValue::from_static(""));
+            builder = builder.unix_socket(socket);
+        }
+        let client = builder
             .tls_backend_preconfigured(config)
             .user_agent(concat!("certdeploy/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
@@ -143,7 +164,7 @@ impl ClientBuilder {
             .build()
             .map_err(|error| Error::new(ErrorKind::Internal, "the HTTP client cannot be made").with_source(error))?;
         let shown = Shown::without(self.secrets);
-        Ok(Client { client, base, headers, host: context.host_handle(), limit: self.limit, shown })
+        Ok(Client { client, base, remote, headers, host: context.host_handle(), limit: self.limit, shown })
     }
 }
 
@@ -199,14 +220,29 @@ fn sensitive(name: &str, value: &SecretString) -> Result<(HeaderName, HeaderValu
     Ok((name, value))
 }
 
-/// `None`: it is too long.
-async fn read_body(answer: &mut reqwest::Response, limit: usize) -> Result<Option<SecretBytes>, reqwest::Error> {
+/// `None`: it is too long. An `ETag` may come after the body (Caddy 2.6 and 2.7), and counts as a header.
+async fn read_body(
+    answer: reqwest::Response,
+    headers: &mut HeaderMap,
+    limit: usize,
+) -> Result<Option<SecretBytes>, reqwest::Error> {
     let announced = answer.content_length().unwrap_or_default();
     if announced > limit as u64 {
         return Ok(None);
     }
     let mut body = Zeroizing::new(Vec::with_capacity(announced as usize));
-    while let Some(chunk) = answer.chunk().await? {
+    let mut stream = reqwest::Body::from(answer);
+    while let Some(frame) = stream.frame().await.transpose()? {
+        let chunk = match frame.into_data() {
+            Ok(chunk) => chunk,
+            Err(frame) => {
+                let trailers = frame.into_trailers().unwrap_or_default();
+                for (name, value) in trailers.iter().filter(|(name, _)| *name == ETAG) {
+                    headers.entry(name).or_insert_with(|| value.clone());
+                }
+                continue;
+            }
+        };
         if body.len() + chunk.len() > limit {
             return Ok(None);
         }
