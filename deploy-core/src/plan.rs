@@ -115,7 +115,7 @@ impl Plan {
         self
     }
 
-    /// Made from what was read of this file (`None`: there was none).
+    /// Made from what was read of this file (`None`: there was none), by its real path: see [`crate::Destination`].
     #[must_use]
     pub fn with_read(mut self, path: impl Into<PathBuf>, read: Option<&[u8]>) -> Self {
         self.reads.push((path.into(), read.map(sha256)));
