@@ -59,8 +59,10 @@ connectors! {
     "apache" => deploy_apache::Apache,
     "exec" => deploy_exec::Exec,
     "files" => deploy_files::Files,
+    "java-keystore" => deploy_java_keystore::JavaKeystore,
     "lighttpd" => deploy_lighttpd::Lighttpd,
     "nginx" => deploy_nginx::Nginx,
+    "pkcs12" => deploy_pkcs12::Pkcs12,
 }
 
 /// Runs the program: reads the command line, does what it asks, prints, and returns the exit code.

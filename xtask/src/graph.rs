@@ -15,8 +15,11 @@ const BUDGETS: &[(&str, usize)] = &[
     ("deploy-exec", 62),
     ("deploy-files", 61),
     ("deploy-http", 125),
+    ("deploy-java-keystore", 82),
+    ("deploy-keystore", 80),
     ("deploy-lighttpd", 61),
     ("deploy-nginx", 61),
+    ("deploy-pkcs12", 82),
     ("deploy-testkit", 120),
 ];
 
