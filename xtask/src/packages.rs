@@ -40,7 +40,11 @@ pub(crate) const FOR_TESTS: &[Package] = &[
 /// What the tests with slow or large servers start besides.
 pub(crate) const FOR_ALL_SERVERS: &[Package] = &[
     ("curl", "curl"),
+    ("ldap-utils", "ldapmodify"),
     ("openjdk-17-jdk-headless", "javac"),
+    ("redis-server", "redis-server"),
+    ("slapd", "slapd"),
+    ("squid-openssl", "squid"),
     ("tomcat10", "/usr/share/tomcat10/bin/catalina.sh"),
     ("tomcat10-admin", "/usr/share/tomcat10-admin/manager/WEB-INF/web.xml"),
 ];

@@ -10,7 +10,7 @@
 )]
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -149,6 +149,18 @@ impl Default for World {
 impl Drop for World {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Waits until somebody listens.
+///
+/// # Panics
+/// Nobody does within half a minute.
+pub fn await_listener(address: SocketAddr) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while TcpStream::connect(address).is_err() {
+        assert!(Instant::now() < end, "nobody listens on {address}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
