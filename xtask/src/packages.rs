@@ -44,7 +44,7 @@ pub(crate) const FOR_ALL_SERVERS: &[Package] = &[
     ("openjdk-17-jdk-headless", "javac"),
     ("redis-server", "redis-server"),
     ("slapd", "slapd"),
-    ("squid-openssl", "squid"),
+    ("squid-openssl", "/usr/share/doc/squid-openssl/copyright"),
     ("tomcat10", "/usr/share/tomcat10/bin/catalina.sh"),
     ("tomcat10-admin", "/usr/share/tomcat10-admin/manager/WEB-INF/web.xml"),
 ];

@@ -61,7 +61,7 @@ impl Harness for World {
         settings.validate = CommandSetting::Arguments(self.validate.command());
         settings.reload = ReloadSetting::Command(CommandSetting::Arguments(self.reload.command()));
         settings.verify = Some(vec![Endpoint::new(self.server.address().to_string()).with_server_name(NAME)]);
-        settings.verify_timeout = Period::new(Duration::from_secs(3));
+        settings.verify_timeout = Period::new(Duration::from_secs(2));
         settings
     }
 

@@ -85,7 +85,7 @@ impl KeystoreError {
                 "set `password` to what the store was made with; `keytool -list -keystore FILE` or `openssl pkcs12 -in FILE` tries it"
             }
             Self::WrongKeyPassword { .. } => {
-                "set `key_password` to what the key was made with; to change it, remove the entry with `keytool -delete` first"
+                "set `key_password` to what the key was made with; to change it, remove the entry first (`keytool -delete`)"
             }
             Self::Unsupported(_) => {
                 "convert it, for example with `keytool -importkeystore -deststoretype pkcs12`, or give the target a new file"

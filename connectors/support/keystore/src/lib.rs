@@ -154,6 +154,7 @@ impl Keystore {
     ///
     /// # Errors
     /// The alias is something else, the key that is there has another password, or other entries would be read differently.
+    /// The store is of no use afterwards.
     pub fn put(
         &mut self,
         entry: &KeyEntry<'_>,

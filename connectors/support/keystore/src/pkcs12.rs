@@ -107,8 +107,8 @@ impl Pkcs12 {
         let encryption = encryption.unwrap_or(self.encryption);
         let old = self.find(entry)?;
         if let Some(place) = old {
-            let same = self.bag(place).name.as_deref() == Some(entry.alias) && self.holds(place, entry)?;
-            if same && encryption == self.encryption {
+            let held = self.holds(place, entry)?;
+            if held && self.bag(place).name.as_deref() == Some(entry.alias) && encryption == self.encryption {
                 return Ok(false);
             }
         }
