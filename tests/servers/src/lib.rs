@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use deploy_core::secret::SecretBytes;
 use deploy_core::{Certificate, Context, Entry, Job, Report, deploy};
 use deploy_testkit::{Authority, Issued, Request, observe};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use toml::Table;
 
@@ -119,11 +120,17 @@ impl World {
         self.server = Some(command.spawn().expect("the server is needed: `cargo xtask test --servers all` installs it"));
     }
 
+    /// Asks the server to end, which removes what it has in shared memory, and ends it if it does not.
     fn stop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            drop(server.kill());
-            drop(server.wait());
+        let Some(mut server) = self.server.take() else { return };
+        // One that has ended by itself is not there any more.
+        let _asked = kill_process(Pid::from_child(&server), Signal::TERM);
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end && matches!(server.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(5));
         }
+        drop(server.kill());
+        drop(server.wait());
     }
 
     /// Waits until the certificate is served.

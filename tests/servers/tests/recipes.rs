@@ -166,6 +166,8 @@ async fn squid_checks_and_is_told_by_its_own_program() {
     if is_root() {
         assert!(Command::new("chown").arg("proxy").arg(&run).status().unwrap().success());
     }
-    recipe.begins(Command::new("/usr/sbin/squid").args(["-N", "-f"]).arg(configuration)).await;
+    // Its name is that of its shared memory.
+    let name = format!("world{}", std::process::id());
+    recipe.begins(Command::new("/usr/sbin/squid").args(["-N", "-n", &name, "-f"]).arg(configuration)).await;
     recipe.lives_through_renewals().await;
 }

@@ -13,6 +13,7 @@ use deploy_java_keystore::JavaKeystore;
 use deploy_servers::{World, block, served};
 use deploy_testkit::nginx::free_port;
 
+const HOME: &str = "/usr/share/tomcat10";
 const PAGE: &str = "java-keystore.md";
 
 fn entry() -> Entry {
@@ -34,9 +35,11 @@ impl Tomcat {
         for name in ["base/logs", "base/temp", "base/work", "base/webapps", "etc/tomcat10/tls"] {
             fs::create_dir_all(world.path(name)).unwrap();
         }
-        for name in ["catalina.properties", "context.xml", "logging.properties", "web.xml", "Catalina/localhost/manager.xml"] {
-            world.write(&format!("base/conf/{name}"), fs::read(Path::new("/etc/tomcat10").join(name)).unwrap());
+        for name in ["catalina.properties", "context.xml", "logging.properties", "web.xml"] {
+            world.write(&format!("base/conf/{name}"), fs::read(Path::new(HOME).join("etc").join(name)).unwrap());
         }
+        let manager_context = "<Context docBase=\"/usr/share/tomcat10-admin/manager\" privileged=\"true\" />";
+        world.write("base/conf/Catalina/localhost/manager.xml", manager_context);
         let server = format!(
             r#"<Server port="-1">
 <Listener className="org.apache.catalina.core.JreMemoryLeakPreventionListener" />
@@ -90,8 +93,8 @@ impl Tomcat {
     fn start(&mut self) {
         let base = self.world.path("base");
         let mut command = Command::new("/bin/sh");
-        command.args(["/usr/share/tomcat10/bin/catalina.sh", "run"]);
-        command.env("CATALINA_HOME", "/usr/share/tomcat10").env("CATALINA_BASE", &base);
+        command.arg(format!("{HOME}/bin/catalina.sh")).arg("run");
+        command.env("CATALINA_HOME", HOME).env("CATALINA_BASE", &base);
         command.env("CATALINA_TMPDIR", base.join("temp"));
         self.world.start(&mut command);
     }
