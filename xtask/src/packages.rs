@@ -42,6 +42,7 @@ pub(crate) const FOR_ALL_SERVERS: &[Package] = &[
     ("curl", "curl"),
     ("ldap-utils", "ldapmodify"),
     ("openjdk-17-jdk-headless", "javac"),
+    ("rabbitmq-server", "/usr/lib/rabbitmq/bin/rabbitmq-server"),
     ("redis-server", "redis-server"),
     ("slapd", "slapd"),
     ("squid-openssl", "/usr/share/doc/squid-openssl/copyright"),

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -55,7 +56,6 @@ impl Recipe {
 
     /// Writes a file that everybody may read.
     fn write(&self, name: &str, content: String) -> std::path::PathBuf {
-        use std::os::unix::fs::PermissionsExt as _;
         let path = self.world.write(name, content);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         path
@@ -102,6 +102,63 @@ fn as_user(user: &str, program: &str, directories: &[&Path]) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", user, "--regid", user, "--clear-groups", program]);
     command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs RabbitMQ: cargo xtask test --servers all"]
+async fn rabbitmq_is_told_by_clearing_a_cache() {
+    let mut recipe = Recipe::new("rabbitmq", "5671", &[("/etc/rabbitmq", "etc")]);
+    let root = recipe.world.root.path().to_owned();
+    for name in ["etc/tls", "data", "logs", "home"] {
+        fs::create_dir(root.join(name)).unwrap();
+    }
+    recipe.write("etc/rabbitmq.conf", recipe.block("ini") + "listeners.tcp = none\n");
+    let _names = Epmd::start(&recipe.world);
+
+    // The programs in PATH insist on becoming another user; the scripts behind them do not.
+    let scripts = fs::read_dir("/usr/lib/rabbitmq/lib").unwrap().next().unwrap().unwrap().path().join("sbin");
+    for name in ["rabbitmqctl", "rabbitmq-server"] {
+        let script = format!(
+            "#!/bin/sh\n. {root}/environment\ncd {root}/home\nexec {scripts}/{name} \"$@\"\n",
+            root = root.display(),
+            scripts = scripts.display()
+        );
+        let path = recipe.write(name, script);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let reload = recipe.world.settings["reload"].as_array_mut().unwrap();
+    assert_eq!(reload[0].as_str(), Some("rabbitmqctl"));
+    reload[0] = root.join("rabbitmqctl").to_str().unwrap().into();
+
+    recipe.begins(&mut Command::new(root.join("rabbitmq-server"))).await;
+    recipe.lives_through_renewals().await;
+}
+
+/// Where Erlang's nodes find each other. It would be started by the first node, and stay.
+struct Epmd(std::process::Child);
+
+impl Epmd {
+    /// Starts one for the world, and writes the environment of its node.
+    fn start(world: &World) -> Self {
+        let [port, node] = [free_port(), free_port()];
+        let root = world.root.path().display();
+        let environment = format!(
+            "export HOME={root}/home ERL_EPMD_PORT={port} ERL_EPMD_ADDRESS=127.0.0.1 RABBITMQ_NODENAME=world{port}@localhost\n\
+             export RABBITMQ_DIST_PORT={node} RABBITMQ_CONFIG_FILE={root}/etc/rabbitmq.conf RABBITMQ_MNESIA_BASE={root}/data\n\
+             export RABBITMQ_LOG_BASE={root}/logs RABBITMQ_ENABLED_PLUGINS_FILE={root}/etc/plugins RUNNING_UNDER_SYSTEMD=true\n"
+        );
+        world.write("environment", environment);
+        let mut command = Command::new("epmd");
+        command.args(["-port", &port.to_string(), "-address", "127.0.0.1"]);
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Epmd {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
