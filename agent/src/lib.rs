@@ -63,8 +63,10 @@ connectors! {
     "exec" => deploy_exec::Exec,
     "files" => deploy_files::Files,
     "haproxy" => deploy_haproxy::Haproxy,
+    "java-keystore" => deploy_java_keystore::JavaKeystore,
     "lighttpd" => deploy_lighttpd::Lighttpd,
     "nginx" => deploy_nginx::Nginx,
+    "pkcs12" => deploy_pkcs12::Pkcs12,
     "postfix" => deploy_postfix::Postfix,
 }
 

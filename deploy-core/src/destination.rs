@@ -5,12 +5,42 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use crate::context::Context;
 use crate::error::{Error, ErrorKind};
 use crate::generation::{CURRENT, Generations};
 use crate::host::{Directory, FileKind, Host, Identity, Status};
 use crate::plan::LinkPolicy;
+use crate::secret::SecretBytes;
 
 const MAXIMUM_LINKS: usize = 40;
+/// The largest file that is read to make a plan: 64 MiB.
+const SIZE_LIMIT: u64 = 64 << 20;
+
+/// A destination as it is, read to make a plan: what is to stand there depends on what does.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Destination {
+    /// Where it really is, links followed: for [`Plan::with_read`](crate::Plan::with_read).
+    pub path: PathBuf,
+    /// What stands there; `None` if nothing does.
+    pub bytes: Option<SecretBytes>,
+}
+
+impl Destination {
+    /// Reads it, in the way in which the engine finds it when it replaces it.
+    ///
+    /// # Errors
+    /// It cannot be read, is no regular file, or is not where it may be.
+    pub fn read(path: &Path, links: LinkPolicy, context: &Context) -> Result<Self, Error> {
+        let host = context.host();
+        let us = host.identity().map_err(|error| unreadable(path, error))?;
+        let place = Resolver::default().resolve(host, &us, path, links)?;
+        let read = host.read(&place.directory, &place.name, SIZE_LIMIT).map_err(|error| {
+            unreadable(path, error).with_next_step("it must be a regular file that certdeploy can read: what is in it is kept")
+        })?;
+        Ok(Self { path: place.path(), bytes: read.map(|(bytes, _)| bytes) })
+    }
+}
 
 /// A pinned directory and a name in it.
 #[derive(Clone, Debug)]

@@ -67,6 +67,7 @@ pub use atomic::{WriteError, WriteOptions, Written, atomic_write_file};
 pub use certificate::{Certificate, CertificateSource, MaterialError, PemFiles};
 pub use connector::{Connector, Entry, Registry, SettingError};
 pub use context::{Cancellation, Context};
+pub use destination::Destination;
 pub use discovery::{Found, Look};
 pub use engine::{
     EndpointStatus, FileAction, FilePreview, FileState, Job, Preview, Recovered, RecoveryScope, SetStatus, SharedDestination,

@@ -19,8 +19,11 @@ const BUDGETS: &[(&str, usize)] = &[
     ("deploy-files", 61),
     ("deploy-haproxy", 66),
     ("deploy-http", 125),
+    ("deploy-java-keystore", 82),
+    ("deploy-keystore", 80),
     ("deploy-lighttpd", 61),
     ("deploy-nginx", 61),
+    ("deploy-pkcs12", 82),
     ("deploy-postfix", 61),
     ("deploy-testkit", 120),
 ];
