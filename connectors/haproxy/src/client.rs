@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use deploy_core::secret::{SecretBytes, SourceFileError, read_source_file};
@@ -24,6 +24,9 @@ const ANSWER_LIMIT: u64 = 16 << 20;
 /// How long one answer may take: a commit has to update every SNI of the certificate. Less than a rollback has, so that one
 /// silent socket does not keep it from the others.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a master process may take to listen again that somebody else has just reloaded.
+const STARTING: Duration = Duration::from_secs(5);
 
 /// Between two looks at what HAProxy is busy with.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -295,7 +298,7 @@ pub(crate) struct MasterReload(Socket);
 impl ReloadCall for MasterReload {
     async fn apply(&self, context: &Context) -> Result<(), Error> {
         let cli = Cli { socket: &self.0, context };
-        let before = Reloads::read(&cli).await;
+        let before = Reloads::read_when_awake(&cli).await;
         let answer = cli.ask(&["reload"], None).await?.unwrap_or_default();
         match answer.lines().next() {
             Some("Success=1") => Ok(()),
@@ -329,6 +332,16 @@ impl Reloads {
         let command = ["show", "proc"];
         let answer = cli.answer(&command).await?;
         answer.lines().find_map(Self::parse).ok_or_else(|| cli.unexpected(&command, &answer))
+    }
+
+    async fn read_when_awake(cli: &Cli<'_>) -> Result<Self, Error> {
+        let end = Instant::now() + STARTING;
+        loop {
+            match Self::read(cli).await {
+                Err(error) if error.kind() == ErrorKind::Unavailable && Instant::now() < end => cli.context.pause(PAUSE).await?,
+                read => return read,
+            }
+        }
     }
 
     /// Of `825 master 1 [failed: 0] 0d00h00m05s 2.6.12`.

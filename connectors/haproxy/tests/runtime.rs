@@ -257,6 +257,19 @@ fn a_socket_without_level_admin_is_an_error_that_says_so() {
     assert!(error.next_step().contains("level admin"), "{}", error.next_step());
 }
 
+#[test]
+fn haproxy_is_told_over_a_port() {
+    let root = TempDir::new().unwrap();
+    fs::create_dir(root.path().join("tls")).unwrap();
+    let port = server::own_address();
+    let line = format!("stats socket ipv4@{port} level admin");
+    let server = Server::start_with(root.path(), &format!("crt {}/tls", root.path().display()), &[&line]).unwrap();
+    let mut world = World::with(root, server);
+    world.settings.runtime = vec![port.to_string().try_into().unwrap()];
+    world.deployed(&world.issue());
+    world.deployed(&world.issue());
+}
+
 /// Two HAProxys that serve one file.
 struct Two {
     first: World,
@@ -338,6 +351,19 @@ fn the_master_says_that_a_reload_failed_and_the_old_worker_goes_on() {
     assert!(report.error.unwrap().full_message().contains("HAProxy could not load its configuration"));
     fs::write(&configuration, right).unwrap();
     world.deployed(&world.issue());
+}
+
+#[test]
+fn a_master_that_somebody_else_has_just_reloaded_is_waited_for() {
+    let mut world = World::start();
+    world.settings.runtime = Vec::new();
+    world.settings.crt_list = None;
+    world.settings.validate = CommandSetting::Arguments(Vec::new());
+    world.settings.master_socket = Some(socket(&world.server.master()));
+    for _ in 0..3 {
+        world.server.signal_a_reload();
+        world.deployed(&world.issue());
+    }
 }
 
 #[test]

@@ -43,3 +43,53 @@ fn an_error_has_what_was_said_and_not_every_command_there_is() {
     assert_eq!(shortened("Unknown command. Please enter"), "Unknown command. Please enter");
     assert_eq!(shortened("\n"), "nothing");
 }
+
+/// Stands in for HAProxy: answers one connection after the other with these texts, and says what it was asked.
+fn stand_in<const N: usize>(
+    directory: &std::path::Path,
+    answers: [&'static str; N],
+) -> (Socket, tokio::task::JoinHandle<Vec<String>>) {
+    let path = directory.join("haproxy.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let asked = tokio::spawn(async move {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = String::new();
+            stream.read_to_string(&mut request).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            asked.push(request);
+        }
+        asked
+    });
+    (Socket::Unix(path), asked)
+}
+
+fn context() -> Context {
+    Context::new("/nowhere", deploy_testkit::provider()).with_timeout(Duration::from_secs(10))
+}
+
+#[tokio::test]
+async fn stand_in_that_is_locked_is_asked_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let locked = "Operations on certificates are currently locked!\n\n";
+    let (socket, asked) = stand_in(directory.path(), [locked, locked, "Committing /a.pem.\nSuccess!\n\n"]);
+    let (context, command) = (context(), ["commit", "ssl", "cert", "/a.pem"]);
+    Cli { socket: &socket, context: &context }.expect(&command, &["Success!"]).await.unwrap();
+    assert_eq!(asked.await.unwrap(), ["commit ssl cert /a.pem\n"; 3]);
+}
+
+/// From 2.7 on the master answers when it knows (Management Guide, `reload`).
+#[tokio::test]
+async fn stand_in_for_a_newer_master_says_what_became_of_the_reload() {
+    let proc = "#<PID> <type> <reloads>\n1 master 0 [failed: 0] 0d00h00m01s 2.8.0\n\n";
+    for (answer, succeeds) in [("Success=1\n--\n", true), ("Success=0\n--\n[ALERT] no such file\n", false), ("What?\n", false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let (socket, _asked) = stand_in(directory.path(), [proc, answer]);
+        let result = MasterReload::new(socket).apply(&context()).await;
+        assert_eq!(result.is_ok(), succeeds, "{result:?}");
+        if answer.contains("ALERT") {
+            assert!(result.unwrap_err().full_message().contains("no such file"));
+        }
+    }
+}

@@ -88,6 +88,12 @@ impl Server {
         ["sh", "-c", &format!("{copy} && kill -USR2 {}", self.process.id())].map(str::to_owned).to_vec()
     }
 
+    /// What somebody else may do at any time.
+    pub(crate) fn signal_a_reload(&self) {
+        let signalled = Command::new("kill").args(["-USR2", &self.process.id().to_string()]).status();
+        assert!(signalled.is_ok_and(|status| status.success()), "the master is gone");
+    }
+
     pub(crate) fn admin(&self) -> PathBuf {
         self.directory.join("admin.sock")
     }
@@ -101,10 +107,18 @@ impl Server {
         ask(&self.admin(), command.as_bytes()).unwrap_or_else(|error| error.to_string())
     }
 
+    /// The process that serves now, as soon as the master says which.
     pub(crate) fn worker(&self) -> String {
-        let answer = ask(&self.master(), b"show proc\n").unwrap_or_default();
-        let line = answer.lines().skip_while(|line| *line != "# workers").nth(1);
-        line.and_then(|line| line.split_whitespace().next()).unwrap_or_default().to_owned()
+        let end_of_patience = Instant::now() + Duration::from_secs(10);
+        loop {
+            let answer = ask(&self.master(), b"show proc\n").unwrap_or_default();
+            let line = answer.lines().skip_while(|line| *line != "# workers").nth(1);
+            if let Some(worker) = line.and_then(|line| line.split_whitespace().next()) {
+                return worker.to_owned();
+            }
+            assert!(Instant::now() < end_of_patience, "the master does not say which worker it has: {answer}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 }
 
@@ -170,7 +184,7 @@ fn end(process: &mut Child) {
 }
 
 /// An address for this world alone: a port that is free now may be given to another process before HAProxy has it.
-fn own_address() -> SocketAddr {
+pub(crate) fn own_address() -> SocketAddr {
     static WORLDS: AtomicU8 = AtomicU8::new(0);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let world = WORLDS.fetch_add(1, Ordering::Relaxed) % 200;
