@@ -57,8 +57,14 @@ pub(crate) fn run(options: &Options) -> Outcome {
 }
 
 fn runner(quick: bool) -> Command {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) * 3;
+    let threads = threads.to_string();
     let mut arguments = shell::test_runner();
     arguments.extend(["--workspace", "--exclude", SLOW_SERVERS]);
+    if arguments[0] == "nextest" {
+        // .config/nextest.toml says what takes how many of them.
+        arguments.extend(["--profile", "all", "--test-threads", &threads]);
+    }
     if quick {
         arguments.extend(["--exclude", "deploy-e2e", "--exclude", "deploy-proof"]);
     }
