@@ -54,7 +54,9 @@ impl TargetConfig {
         self
     }
 
-    pub(crate) fn to_toml(&self) -> String {
+    /// The text of it.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
         self.settings.iter().fold("[[target]]\n".to_owned(), |mut text, (name, value)| {
             writeln!(text, "{name} = {value}").expect("a string grows");
             text
