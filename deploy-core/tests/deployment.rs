@@ -20,11 +20,13 @@ use async_trait::async_trait;
 use common::World;
 use common::crash::certificate;
 use deploy_core::command::Command;
+use deploy_core::probe::{Endpoint, StartTls};
 use deploy_core::settings::Mode;
 use deploy_core::{
     Capabilities, Certificate, Context, Deployment, Destination, Error, ErrorKind, Event, Hooks, Job, LinkPolicy, Live, Outcome,
     Plan, PlanFile, Recovery, Reload, Role, Rung, Stage, Target, Verify, deploy,
 };
+use deploy_testkit::{Fault, PlainProtocol, StartTlsPeer};
 
 #[tokio::test]
 async fn f1_first_deployment_is_changed_and_seen_on_the_wire() {
@@ -605,7 +607,7 @@ async fn verify_address_that_refuses_stops_a_renewal_before_anything_changes() {
     let issued = world.issue();
     let mut plan = world.plan(&issued);
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    plan.hooks.verify = Verify::endpoints([deploy_core::probe::Endpoint::new(closed.to_string())]);
+    plan.hooks.verify = Verify::endpoints([Endpoint::new(closed.to_string())]);
     let report = plan.apply(&world.context).await;
     assert_eq!(report.outcome, Outcome::Rejected, "{report:?}");
     assert_eq!(report.error.unwrap().kind(), ErrorKind::Unavailable);
@@ -631,4 +633,17 @@ async fn marker_or_set_with_the_largest_number_is_an_error_and_no_overflow() {
     let report = world.deploy(&world.issue()).await;
     assert_eq!(report.error.unwrap().kind(), ErrorKind::StateInvalid);
     assert_eq!(world.tree(), before);
+}
+
+#[tokio::test]
+async fn a4_a_server_that_answers_and_refuses_tls_was_seen_and_a_first_deployment_goes_back() {
+    let world = World::new();
+    let issued = world.issue();
+    // As Postfix does with files that it cannot use: it runs, and says 454 to STARTTLS.
+    let peer = StartTlsPeer::start(PlainProtocol::Smtp, &issued, Fault::Refuse);
+    let endpoint = Endpoint::new(peer.address().to_string()).with_starttls(StartTls::Smtp);
+    let hooks = world.hooks().with_verify(Verify::endpoints([endpoint]).with_timeout(std::time::Duration::from_millis(300)));
+    let report = world.plan(&issued).with_hooks(hooks).apply(&world.context).await;
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report:?}");
+    assert!(!world.key().exists() && !world.crt().exists());
 }

@@ -133,7 +133,9 @@ pub(super) fn verify(context: &Context, member: &mut Member) -> Result<(), Error
                 if let Some(watch) = member.watch.as_ref().filter(|_| !lives) {
                     return Err(watch.ended().with_source(failure));
                 }
-                let never_seen = member.baseline.get(index).is_some_and(Option::is_none) && failure.served.is_none();
+                let never_seen = member.baseline.get(index).is_some_and(Option::is_none)
+                    && failure.served.is_none()
+                    && failure.is_unreachable();
                 if !never_seen && !failure.is_inconclusive() {
                     member.report.fingerprint.served = failure.served.clone();
                     return Err(unverified(endpoint, failure));

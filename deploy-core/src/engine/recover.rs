@@ -300,7 +300,9 @@ impl Settling<'_> {
         for (index, endpoint) in endpoints.iter().enumerate() {
             let deadline = (std::time::Instant::now() + timeout).min(self.context.deadline());
             if let Err(failure) = crate::probe::wait_for(endpoint, new, self.context.provider(), deadline, None) {
-                let never_seen = member.baseline.get(index).is_none_or(Option::is_none) && failure.served.is_none();
+                let never_seen = member.baseline.get(index).is_none_or(Option::is_none)
+                    && failure.served.is_none()
+                    && failure.is_unreachable();
                 if !never_seen && !failure.is_inconclusive() {
                     return Err(Error::new(ErrorKind::VerifyFailed, format!("{endpoint} does not serve the new certificate"))
                         .with_source(failure));

@@ -106,6 +106,12 @@ impl VerifyFailure {
         )
     }
 
+    /// Whether nobody answered. A server that answers, and then refuses TLS, was seen.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(&*self.problem, VerifyProblem::Probe(error) if error.unreachable())
+    }
+
     /// Whether the caller asked to stop.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
