@@ -1,13 +1,17 @@
 //! What a deployment is carried out with: host, state directory, deadline, cancellation, crypto provider, events.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rustls::crypto::CryptoProvider;
 use tokio::sync::Notify;
 
+use crate::error::{Error, ErrorKind};
 use crate::event::{Discard, Event, EventSink};
 use crate::host::{Host, Local};
 use crate::secret::SecretString;
@@ -150,6 +154,34 @@ impl Context {
         (self.variables)(name)
     }
 
+    /// Waits, for a call whose target says "not yet".
+    ///
+    /// # Errors
+    /// The deadline comes first, or the caller asks to stop.
+    pub async fn pause(&self, length: Duration) -> Result<(), Error> {
+        self.within(async {
+            tokio::time::sleep(length).await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// A step until it is done, the deadline, or the caller asks to stop.
+    pub(crate) async fn within<T>(&self, step: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let left = self.deadline().saturating_duration_since(Instant::now());
+        let (mut step, mut cancelled) = (pin!(step), pin!(self.cancellation.cancelled()));
+        let step_or_stop = poll_fn(|task| match step.as_mut().poll(task) {
+            Poll::Pending => cancelled.as_mut().poll(task).map(|()| {
+                Err(Error::new(ErrorKind::Interrupted, "interrupted while the remote was working; whether it did is not known"))
+            }),
+            done => done,
+        });
+        tokio::time::timeout(left, step_or_stop).await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Timeout, "the remote did not answer in time")
+                .with_next_step("give it more time with --timeout"))
+        })
+    }
+
     /// Starts the clock.
     pub(crate) fn started(&self) -> Self {
         Self { deadline: Some(self.deadline()), ..self.clone() }
@@ -228,5 +260,24 @@ impl Cancellation {
 impl fmt::Debug for Cancellation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_tuple("Cancellation").field(&self.is_cancelled()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(limit: Duration) -> Context {
+        Context::new("/nowhere", deploy_testkit::provider()).with_timeout(limit).started()
+    }
+
+    #[tokio::test]
+    async fn pause_ends_by_itself_with_the_deadline_or_when_the_caller_stops() {
+        let patient = context(Duration::from_secs(60));
+        assert!(patient.pause(Duration::from_millis(1)).await.is_ok());
+        let hasty = context(Duration::from_millis(1));
+        assert_eq!(hasty.pause(Duration::from_secs(60)).await.unwrap_err().kind(), ErrorKind::Timeout);
+        patient.cancellation().cancel();
+        assert_eq!(patient.pause(Duration::from_secs(60)).await.unwrap_err().kind(), ErrorKind::Interrupted);
     }
 }

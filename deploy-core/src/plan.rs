@@ -505,7 +505,20 @@ pub enum Reload {
     },
 }
 
-/// A reload that is a call to the target's API.
+impl Reload {
+    /// Carries it out, for a [`ReloadCall`] that has to fall back on another way. The engine carries out a plan's by itself.
+    ///
+    /// # Errors
+    /// The target could not be told, or not in time.
+    pub async fn carry_out(&self, context: &Context) -> Result<(), Error> {
+        match self {
+            Self::Call(call) => call.apply(context).await,
+            Self::Command(_) | Self::Signal { .. } => crate::engine::tell(context, self),
+        }
+    }
+}
+
+/// A reload that is a call to the target's API. It ends with the deadline of the deployment, and when the caller asks to stop.
 #[async_trait]
 pub trait ReloadCall: fmt::Debug + Send + Sync {
     /// Has the target take up the files that now stand at their places. Safe to repeat.
@@ -562,5 +575,17 @@ impl Verify {
             Self::Endpoints { endpoints, timeout } => (endpoints, *timeout),
             Self::NotConfigured | Self::Waived => (&[], Duration::ZERO),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reload_is_carried_out_for_a_call_that_falls_back_on_it() {
+        let context = Context::new("/nowhere", deploy_testkit::provider());
+        assert!(Reload::Command(Command::new(["true"])).carry_out(&context).await.is_ok());
+        assert!(Reload::Command(Command::new(["false"])).carry_out(&context).await.is_err());
     }
 }

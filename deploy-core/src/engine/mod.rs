@@ -38,7 +38,7 @@ use std::path::Path;
 
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
-use crate::plan::Plan;
+use crate::plan::{Plan, Reload};
 use crate::report::Report;
 
 /// Deploys to the targets of one service: usually one target, or several that one reload serves.
@@ -142,6 +142,11 @@ fn defect(error: &tokio::task::JoinError) -> Error {
 /// Waits for asynchronous work on the engine's blocking thread.
 fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Handle::current().block_on(future)
+}
+
+/// Tells a target once more, in another way than its plan does. Not for calls: they are awaited.
+pub(crate) fn tell(context: &Context, reload: &Reload) -> Result<(), Error> {
+    prove::tell(context, reload, prove::Direction::Forward)
 }
 
 /// What to do about an error of the file system.

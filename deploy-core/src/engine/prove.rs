@@ -82,19 +82,10 @@ pub(super) fn tell(context: &Context, reload: &Reload, direction: Direction) -> 
                     .with_next_step("start the server, or correct pid_file")
             })
         }
-        Reload::Call(call) => {
-            let limit = context.deadline().saturating_duration_since(Instant::now());
-            let done = block_on(async {
-                let step = async {
-                    match direction {
-                        Direction::Forward => call.apply(context).await,
-                        Direction::Back => call.undo(context).await,
-                    }
-                };
-                tokio::time::timeout(limit, step).await
-            });
-            done.unwrap_or_else(|_| Err(Error::new(ErrorKind::ReloadFailed, format!("{call:?} took too long"))))
-        }
+        Reload::Call(call) => block_on(context.within(match direction {
+            Direction::Forward => call.apply(context),
+            Direction::Back => call.undo(context),
+        })),
     }
 }
 

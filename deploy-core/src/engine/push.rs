@@ -2,7 +2,6 @@
 //! failure restore.
 
 use std::ffi::{OsStr, OsString};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -64,7 +63,7 @@ pub(super) fn deploy(
 macro_rules! call {
     ($push:expr, $context:expr => $call:ident($($argument:expr)?)) => {{
         let (push, context): (&mut dyn Push, &Context) = (&mut *$push, $context);
-        retrying(context, || block_within(context, push.$call($($argument,)? context)))
+        retrying(context, || block_on(context.within(push.$call($($argument,)? context))))
     }};
 }
 
@@ -159,7 +158,7 @@ impl Frame<'_> {
     fn switched_already(&mut self, before: &Observed, certificate: &Certificate) -> bool {
         let context = self.context.undisturbed(LIMIT);
         let new = certificate.fingerprint();
-        !is(before, new) && block_within(&context, self.push.observe(&context)).is_ok_and(|now| is(&now, new))
+        !is(before, new) && block_on(context.within(self.push.observe(&context))).is_ok_and(|now| is(&now, new))
     }
 
     fn switch(&mut self, certificate: &Certificate) -> Result<(), Error> {
@@ -288,8 +287,6 @@ impl Frame<'_> {
     }
 }
 
-type Step<'a, T> = std::pin::Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
-
 fn is(observed: &Observed, fingerprint: &str) -> bool {
     observed.fingerprint.as_deref() == Some(fingerprint)
 }
@@ -297,22 +294,6 @@ fn is(observed: &Observed, fingerprint: &str) -> bool {
 /// What is live, for whoever only looks.
 pub(super) fn observe(push: &mut dyn Push, context: &Context) -> Result<Observed, Error> {
     call!(push, context => observe())
-}
-
-/// Until it is done, the deadline, or the caller asks to stop.
-fn block_within<T>(context: &Context, mut step: Step<'_, T>) -> Result<T, Error> {
-    let left = context.deadline().saturating_duration_since(Instant::now());
-    let mut cancelled = Box::pin(context.cancellation().cancelled());
-    let step_or_stop = std::future::poll_fn(|task| match step.as_mut().poll(task) {
-        Poll::Pending => cancelled.as_mut().poll(task).map(|()| {
-            Err(Error::new(ErrorKind::Interrupted, "interrupted while the remote was working; whether it did is not known"))
-        }),
-        done => done,
-    });
-    block_on(async { tokio::time::timeout(left, step_or_stop).await }).unwrap_or_else(|_| {
-        Err(Error::new(ErrorKind::Timeout, "the remote did not answer in time")
-            .with_next_step("give it more time with --timeout"))
-    })
 }
 
 /// Tries again only where the error says that it can help, and never sooner than the remote asks.
