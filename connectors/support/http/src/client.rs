@@ -10,7 +10,7 @@ use bytes::Bytes;
 use deploy_core::host::Host;
 use deploy_core::secret::{SecretBytes, SecretString};
 use deploy_core::{Context, Error, ErrorKind};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Url, redirect, retry};
 use zeroize::Zeroizing;
 
@@ -28,6 +28,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Client {
     client: reqwest::Client,
     base: Url,
+    /// Whom errors name: the host, or the socket.
+    remote: String,
     headers: HeaderMap,
     host: Arc<dyn Host>,
     limit: usize,
@@ -39,6 +41,7 @@ impl Client {
     pub fn builder(url: &str) -> ClientBuilder {
         ClientBuilder {
             url: url.to_owned(),
+            unix_socket: None,
             ca_file: None,
             secret_headers: Vec::new(),
             secrets: Vec::new(),
@@ -60,7 +63,7 @@ impl Client {
         for (name, value) in &self.headers {
             message.headers_mut().insert(name, value.clone());
         }
-        let failed = |error: reqwest::Error| failure::translate(&what, &self.base, error);
+        let failed = |error: reqwest::Error| failure::translate(&what, &self.remote, error);
         let mut answer = self.client.execute(message).await.map_err(failed)?;
         let body = read_body(&mut answer, self.limit).await.map_err(failed)?;
         let Some(body) = body else {
@@ -82,6 +85,7 @@ impl fmt::Debug for Client {
 #[must_use]
 pub struct ClientBuilder {
     url: String,
+    unix_socket: Option<PathBuf>,
     ca_file: Option<PathBuf>,
     secret_headers: Vec<(String, SecretString)>,
     secrets: Vec<SecretString>,
@@ -90,6 +94,13 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
+    /// Connects to this socket, whatever host the URL names. `Host` is sent without a value: a socket has no name, and Caddy
+    /// 2.6 takes nothing else there.
+    pub fn with_unix_socket(mut self, path: impl Into<PathBuf>) -> Self {
+        self.unix_socket = Some(path.into());
+        self
+    }
+
     /// Trusts the authorities in this file of PEM certificates, and no others. It is read through the context's host, and
     /// may be 1 MiB long. `None` leaves the machine's roots.
     pub fn with_ca_file(mut self, path: impl Into<Option<PathBuf>>) -> Self {
@@ -129,9 +140,17 @@ impl ClientBuilder {
     /// [`ErrorKind::ConfigurationInvalid`]: the URL, the CA file or a header cannot be used.
     pub fn build(self, context: &Context) -> Result<Client, Error> {
         let base = parse_url(&self.url)?;
-        let config = roots::client_config(self.ca_file.as_deref(), context)?;
-        let headers = self.secret_headers.iter().map(|(name, value)| sensitive(name, value)).collect::<Result<_, _>>()?;
-        let client = reqwest::Client::builder()
+        let config = roots::client_config(base.scheme(), self.ca_file.as_deref(), context)?;
+        let mut headers =
+            self.secret_headers.iter().map(|(name, value)| sensitive(name, value)).collect::<Result<HeaderMap, _>>()?;
+        let mut remote = base.host_str().unwrap_or_default().to_owned();
+        let mut builder = reqwest::Client::builder();
+        if let Some(socket) = self.unix_socket {
+            remote = socket.display().to_string();
+            headers.insert(HOST, HeaderValue::from_static(""));
+            builder = builder.unix_socket(socket);
+        }
+        let client = builder
             .tls_backend_preconfigured(config)
             .user_agent(concat!("certdeploy/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
@@ -143,7 +162,7 @@ impl ClientBuilder {
             .build()
             .map_err(|error| Error::new(ErrorKind::Internal, "the HTTP client cannot be made").with_source(error))?;
         let shown = Shown::without(self.secrets);
-        Ok(Client { client, base, headers, host: context.host_handle(), limit: self.limit, shown })
+        Ok(Client { client, base, remote, headers, host: context.host_handle(), limit: self.limit, shown })
     }
 }
 

@@ -4,15 +4,13 @@ use std::error::Error as StdError;
 use std::io;
 
 use deploy_core::{Error, ErrorKind, Retry};
-use reqwest::Url;
 use rustls::AlertDescription;
 
 /// The error of a request that got no whole answer. Whether the remote did what it was asked is not known, unless the
 /// connection was never made.
-pub(crate) fn translate(what: &str, base: &Url, error: reqwest::Error) -> Error {
+pub(crate) fn translate(what: &str, host: &str, error: reqwest::Error) -> Error {
     // Its text would repeat the whole address.
     let error = error.without_url();
-    let host = base.host_str().unwrap_or_default();
     let translated = if let Some(tls) = find::<rustls::Error>(&error) {
         of_tls(tls, host)
     } else if error.is_timeout() {

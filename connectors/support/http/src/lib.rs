@@ -28,6 +28,7 @@
 //! - The crypto provider is the context's; nothing is installed globally.
 //! - Redirects are not followed, so that credentials stay with the host that they are for. No proxy is used, whatever the
 //!   environment says. HTTP/1.1 only. Nothing is retried here.
+//! - A unix socket instead of a host: [`ClientBuilder::with_unix_socket`].
 //! - Limits: 10 seconds to connect, 30 seconds for a request and its answer, 1 MiB for an answer's body.
 //!
 //! # Secrets

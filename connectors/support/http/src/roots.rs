@@ -11,10 +11,12 @@ use rustls_pki_types::pem::PemObject as _;
 /// The longest CA file, in bytes.
 const SIZE_LIMIT: u64 = 1 << 20;
 
-/// TLS with the context's crypto provider and trust in the authorities of a file, or else in those of this machine.
-pub(crate) fn client_config(ca_file: Option<&Path>, context: &Context) -> Result<ClientConfig, Error> {
+/// TLS with the context's crypto provider and trust in the authorities of a file, or else in those of this machine. Where there
+/// is no TLS, nobody needs to be trusted.
+pub(crate) fn client_config(scheme: &str, ca_file: Option<&Path>, context: &Context) -> Result<ClientConfig, Error> {
     let roots = match ca_file {
         Some(path) => of_file(path, context)?,
+        None if scheme == "http" => RootCertStore::empty(),
         None => of_machine()?,
     };
     let builder = ClientConfig::builder_with_provider(context.provider().clone())

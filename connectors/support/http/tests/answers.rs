@@ -317,3 +317,30 @@ fn ca_file_has_to_hold_certificates() {
         is(&error, ErrorKind::ConfigurationInvalid, NEVER);
     }
 }
+
+/// Answers one request on a unix socket with what it was asked.
+fn unix_echo(path: &Path) -> std::thread::JoinHandle<String> {
+    let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = vec![0; 4096];
+        let length = stream.read(&mut request).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+        String::from_utf8_lossy(&request[..length]).into_owned()
+    })
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_asked_without_the_name_of_a_host() {
+    let world = World::new();
+    let socket = world.directory.path().join("api.sock");
+    let client = || Client::builder("http://localhost").with_unix_socket(&socket).build(&world.context).unwrap();
+    let error = client().send(Request::get(&["config"])).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.full_message().contains("api.sock cannot be reached"), "{}", error.full_message());
+
+    let asked = unix_echo(&socket);
+    assert_eq!(client().send(Request::get(&["config"])).await.unwrap().status(), 200);
+    let asked = asked.join().unwrap().to_ascii_lowercase();
+    assert!(asked.starts_with("get /config http/1.1\r\n") && asked.contains("\r\nhost: \r\n"), "{asked}");
+}
