@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use crate::certificate::Certificate;
 use crate::command::Command;
 use crate::context::Context;
+use crate::digest::sha256;
 use crate::error::Error;
 use crate::generation::CURRENT;
 use crate::host::{Attributes, Signal};
@@ -114,6 +115,13 @@ impl Plan {
         self
     }
 
+    /// Made from what was read of this file (`None`: there was none).
+    #[must_use]
+    pub fn with_read(mut self, path: impl Into<PathBuf>, read: Option<&[u8]>) -> Self {
+        self.reads.push((path.into(), read.map(sha256)));
+        self
+    }
+
     /// With another number of deployments to keep.
     #[must_use]
     pub fn with_backups(mut self, backups: usize) -> Self {
@@ -167,6 +175,8 @@ pub struct PlanFile {
     /// Written anew whenever another file of the plan changes, although its bytes stay the same: for a server that watches
     /// this file and not the others. It stands last in the plan.
     pub touched: bool,
+    /// What two plans are compared by in place of the bytes, where these are random; default: the bytes.
+    pub identity: Option<[u8; 32]>,
     /// Extended attributes; default: as they are, or none for a new file. Known where an earlier file is brought back.
     pub(crate) attributes: Option<Attributes>,
 }
@@ -183,7 +193,7 @@ impl PlanFile {
     }
 
     fn with_content(path: PathBuf, content: Content, role: Role) -> Self {
-        Self { path, content, role, owner: None, group: None, mode: None, touched: false, attributes: None }
+        Self { path, content, role, owner: None, group: None, mode: None, touched: false, identity: None, attributes: None }
     }
 
     /// Written anew whenever another file of the plan changes.
@@ -211,6 +221,15 @@ impl PlanFile {
     #[must_use]
     pub fn with_mode(mut self, mode: Option<Mode>) -> Self {
         self.mode = mode;
+        self
+    }
+
+    /// With this in place of the bytes where plans are compared, to know what was deployed or rolled back before.
+    ///
+    /// For formats with random parts. Derive it from all that decides what the file means, and from nothing else.
+    #[must_use]
+    pub fn with_identity(mut self, identity: [u8; 32]) -> Self {
+        self.identity = Some(identity);
         self
     }
 }

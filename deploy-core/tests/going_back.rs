@@ -18,8 +18,8 @@ use async_trait::async_trait;
 use common::World;
 use deploy_core::certificate::PemFiles;
 use deploy_core::{
-    Capabilities, Certificate, Context, Deployment, Error, ErrorKind, Hooks, Job, LinkPolicy, Outcome, Recovery, Reload, Report,
-    Target, Verify, rollback,
+    Capabilities, Certificate, Context, Deployment, Error, ErrorKind, Hooks, Job, LinkPolicy, Outcome, Plan, PlanFile, Recovery,
+    Reload, Report, Role, Target, Verify, rollback,
 };
 
 #[derive(Debug)]
@@ -120,4 +120,23 @@ async fn rollback_to_what_was_put_back_by_hand_holds_all_the_same() {
     assert_eq!(report.outcome, Outcome::Repaired, "{report:?}");
     assert_eq!(world.deploy(&new).await.outcome, Outcome::Unchanged, "held");
     assert!(world.holds(&old));
+}
+
+#[tokio::test]
+async fn rollback_holds_where_the_bytes_are_random_and_an_identity_stands_for_them() {
+    let world = World::new();
+    let path = world.tls().join("store");
+    let hooks = || Hooks::new().with_verify(Verify::Waived);
+    let deploy = |content: &str, identity: u8| {
+        let file = PlanFile::new(&path, Role::Opaque, content.as_bytes()).with_identity([identity; 32]);
+        Plan::new("front").with_file(file).with_hooks(hooks()).apply(&world.context)
+    };
+    assert_eq!(deploy("old", 1).await.outcome, Outcome::Changed);
+    assert_eq!(deploy("new", 2).await.outcome, Outcome::Changed);
+    let report = go_back(&world, hooks()).await;
+    assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
+
+    assert_eq!(deploy("new, written once more", 2).await.outcome, Outcome::Unchanged, "held");
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+    assert_eq!(deploy("newest", 3).await.outcome, Outcome::Changed, "another one is not held");
 }

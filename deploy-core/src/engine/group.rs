@@ -139,12 +139,13 @@ pub(super) fn staged_name(id: u64, index: usize) -> String {
     format!("{id:08}.{index}.new")
 }
 
-/// Digest of what a plan wants: every path with its content.
+/// Digest of what a plan wants: every path with its content, or with what stands for it.
 pub(super) fn plan_digest(plan: &Plan) -> String {
     let parts = plan.files.iter().flat_map(|file| {
-        let content: &[u8] = match &file.content {
-            Content::Bytes(bytes) => bytes.expose(),
-            Content::Absent => b"\0absent",
+        let content: &[u8] = match (&file.content, &file.identity) {
+            (Content::Bytes(_), Some(identity)) => identity,
+            (Content::Bytes(bytes), None) => bytes.expose(),
+            (Content::Absent, _) => b"\0absent",
         };
         [file.path.as_os_str().as_encoded_bytes(), content]
     });
