@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::{Outcome, docs, graph, lint, packages, shell, third_party, tidy};
+use crate::{Outcome, docs, graph, lint, packages, servers, shell, third_party, tidy};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -16,6 +16,7 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Outcome {
     step("Debian packages", || packages::ensure(packages::FOR_TESTS))?;
+    step("other servers", servers::ensure)?;
     step("formatting", lint::format)?;
     step("clippy", lint::clippy)?;
     if !options.quick {
