@@ -57,10 +57,12 @@ macro_rules! connectors {
 
 connectors! {
     "apache" => deploy_apache::Apache,
+    "envoy" => deploy_envoy::Envoy,
     "exec" => deploy_exec::Exec,
     "files" => deploy_files::Files,
     "lighttpd" => deploy_lighttpd::Lighttpd,
     "nginx" => deploy_nginx::Nginx,
+    "traefik" => deploy_traefik::Traefik,
 }
 
 /// Runs the program: reads the command line, does what it asks, prints, and returns the exit code.

@@ -9,15 +9,17 @@ use crate::{Outcome, shell};
 /// The budget: a shipped package, and the most crates that it may pull in with all its features, build scripts' included and
 /// itself not. Each has a little room over what was measured; more than that is a decision, and is made here.
 const BUDGETS: &[(&str, usize)] = &[
-    ("certdeploy", 130),
+    ("certdeploy", 170),
     ("deploy-apache", 61),
     ("deploy-core", 60),
+    ("deploy-envoy", 126),
     ("deploy-exec", 62),
     ("deploy-files", 61),
     ("deploy-http", 125),
     ("deploy-lighttpd", 61),
     ("deploy-nginx", 61),
     ("deploy-testkit", 120),
+    ("deploy-traefik", 126),
 ];
 
 /// A program with the nginx connector alone stays under this.
