@@ -4,6 +4,7 @@
 mod server;
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -179,6 +180,21 @@ async fn generations_that_envoy_would_not_notice_are_refused_with_the_lines_to_w
     }
     fs::remove_file(&server.sds).unwrap();
     assert!(run(&server, &settings, &first).await.error.unwrap().next_step().contains("watched_directory"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_can_be_called_yaml_and_is_closed_to_others_again() {
+    let directory = TempDir::new().unwrap();
+    let (_, [first, second, _]) = authority();
+    let (server, settings) = serving(&directory, &first, |server, settings| {
+        settings.sds = server.sds.with_extension("yaml");
+        server.configure("wanted.json", &settings.sds).unwrap();
+    })
+    .await;
+    fs::set_permissions(&settings.sds, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(run(&server, &settings, &second).await.outcome, Outcome::Changed);
+    assert_eq!(served(&server), Some(second.fingerprint));
+    assert_eq!(fs::metadata(&settings.sds).unwrap().mode() & 0o777, 0o600);
 }
 
 #[tokio::test(flavor = "multi_thread")]
