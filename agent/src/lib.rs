@@ -60,6 +60,7 @@ connectors! {
     "caddy" => deploy_caddy::Caddy,
     "caddy-api" => deploy_caddy_api::CaddyApi,
     "dovecot" => deploy_dovecot::Dovecot,
+    "envoy" => deploy_envoy::Envoy,
     "exec" => deploy_exec::Exec,
     "files" => deploy_files::Files,
     "haproxy" => deploy_haproxy::Haproxy,
@@ -68,6 +69,7 @@ connectors! {
     "nginx" => deploy_nginx::Nginx,
     "pkcs12" => deploy_pkcs12::Pkcs12,
     "postfix" => deploy_postfix::Postfix,
+    "traefik" => deploy_traefik::Traefik,
 }
 
 /// Runs the program: reads the command line, does what it asks, prints, and returns the exit code.

@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 use rustls::crypto::CryptoProvider;
 use tokio::sync::Notify;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Retry};
 use crate::event::{Discard, Event, EventSink};
 use crate::host::{Host, Local};
 use crate::secret::SecretString;
+
+/// How long to wait before a target is asked the same once more.
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(50);
 
 /// Everything that a deployment needs from its surroundings. Cheap to clone; nothing is global.
 ///
@@ -166,6 +169,29 @@ impl Context {
         .await
     }
 
+    /// Asks a target again and again until the answer is yes, at most for so long; `false` where it never was. An error with
+    /// which trying again can help counts as a no, and is returned if nothing better comes.
+    ///
+    /// # Errors
+    /// The target cannot be asked, the deadline comes first, or the caller asks to stop.
+    pub async fn wait_until<A>(&self, at_most: Duration, mut ask: impl FnMut() -> A + Send) -> Result<bool, Error>
+    where
+        A: Future<Output = Result<bool, Error>> + Send,
+    {
+        let end = Instant::now() + at_most;
+        loop {
+            let answer = ask().await;
+            let is_final = match &answer {
+                Ok(yes) => *yes,
+                Err(error) => error.retry() == Retry::Never,
+            };
+            if is_final || Instant::now() + BETWEEN_QUESTIONS >= end {
+                return answer;
+            }
+            self.pause(BETWEEN_QUESTIONS).await?;
+        }
+    }
+
     /// A step until it is done, the deadline, or the caller asks to stop.
     pub(crate) async fn within<T>(&self, step: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let left = self.deadline().saturating_duration_since(Instant::now());
@@ -279,5 +305,27 @@ mod tests {
         assert_eq!(hasty.pause(Duration::from_secs(60)).await.unwrap_err().kind(), ErrorKind::Timeout);
         patient.cancellation().cancel();
         assert_eq!(patient.pause(Duration::from_secs(60)).await.unwrap_err().kind(), ErrorKind::Interrupted);
+    }
+
+    /// What comes of asking somebody who gives these answers, and then the last one for ever.
+    async fn asked(answers: &[Result<bool, Retry>], at_most: Duration) -> (Result<bool, ErrorKind>, usize) {
+        let mut questions = 0;
+        let context = context(Duration::from_secs(60));
+        let answer = context.wait_until(at_most, || {
+            let answer = answers[questions.min(answers.len() - 1)];
+            questions += 1;
+            async move { answer.map_err(|retry| Error::new(ErrorKind::Unavailable, "busy").with_retry(retry)) }
+        });
+        let answer = answer.await.map_err(|error| error.kind());
+        (answer, questions)
+    }
+
+    #[tokio::test]
+    async fn a_target_is_asked_until_the_answer_is_yes_or_no_hope_is_left() {
+        let long = Duration::from_secs(60);
+        assert_eq!(asked(&[Err(Retry::Later), Ok(false), Ok(true)], long).await, (Ok(true), 3));
+        assert_eq!(asked(&[Err(Retry::Never)], long).await, (Err(ErrorKind::Unavailable), 1));
+        assert_eq!(asked(&[Ok(false)], Duration::ZERO).await, (Ok(false), 1));
+        assert_eq!(asked(&[Ok(false), Err(Retry::Later)], Duration::from_millis(120)).await.0, Err(ErrorKind::Unavailable));
     }
 }

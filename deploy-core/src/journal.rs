@@ -358,6 +358,13 @@ impl FileRecord {
         }
     }
 
+    /// Whether the file that is written has the bytes of the one before: it is written for somebody who watches it, or for its
+    /// owner and mode.
+    pub(crate) fn keeps_its_bytes(&self) -> bool {
+        let digest = |facts: &Option<Facts>| facts.as_ref().map(|facts| facts.sha256.clone());
+        self.old.is_some() && digest(&self.old) == digest(&self.new)
+    }
+
     /// What its backup is called, if it has one.
     pub(crate) fn backup_name(&self) -> Option<&OsStr> {
         let backup = self.backup.as_deref().map(OsStr::new);

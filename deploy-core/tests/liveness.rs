@@ -10,7 +10,7 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use common::World;
-use deploy_core::{Context, Error, ErrorKind, Hooks, Live, Outcome, Plan, PlanFile, Reload, ReloadCall, Role, Verify};
+use deploy_core::settings::Mode;
+use deploy_core::{Context, Error, ErrorKind, Event, Hooks, Live, Outcome, Plan, PlanFile, Reload, ReloadCall, Role, Verify};
 
 /// A process that stands for the server, and its pid file.
 #[derive(Debug)]
@@ -139,10 +140,22 @@ async fn f25_a_touched_file_is_new_whenever_another_one_changes_and_else_left_al
     }
     assert_eq!(plan(&second).apply(&world.context).await.outcome, Outcome::Unchanged);
     assert_eq!(Some(&inode()), seen.last());
+    fs::set_permissions(world.key(), fs::Permissions::from_mode(0o640)).unwrap();
+    let with_mode = |mut plan: Plan| {
+        plan.files.iter_mut().filter(|file| file.role == Role::Key).for_each(|file| file.mode = Some(Mode::new(0o600)));
+        plan
+    };
+    assert_eq!(with_mode(plan(&second)).apply(&world.context).await.outcome, Outcome::Repaired);
+    assert_eq!(Some(&inode()), seen.last(), "a mode is no news for who reads the file");
 
     world.reload.fail_forward.store(true, std::sync::atomic::Ordering::SeqCst);
     let before = inode();
     let report = plan(&first).apply(&world.context).await;
     assert_eq!(report.outcome, Outcome::RolledBack, "{report:?}");
     assert_eq!((inode(), fs::read_to_string(&watched).unwrap()), (before, "# the operator's\n".to_owned()));
+    let restored = world.events.events.lock().unwrap().iter().rev().find_map(|event| match event {
+        Event::Restored { path, .. } => Some(path.clone()),
+        _ => None,
+    });
+    assert_eq!(restored, Some(watched), "who watches it reads the others then, so that it comes last on the way back, too");
 }

@@ -15,6 +15,7 @@ const BUDGETS: &[(&str, usize)] = &[
     ("deploy-caddy-api", 127),
     ("deploy-core", 60),
     ("deploy-dovecot", 61),
+    ("deploy-envoy", 126),
     ("deploy-exec", 62),
     ("deploy-files", 61),
     ("deploy-haproxy", 66),
@@ -26,6 +27,7 @@ const BUDGETS: &[(&str, usize)] = &[
     ("deploy-pkcs12", 82),
     ("deploy-postfix", 61),
     ("deploy-testkit", 120),
+    ("deploy-traefik", 126),
 ];
 
 /// A program with the nginx connector alone stays under this.

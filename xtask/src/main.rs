@@ -15,6 +15,7 @@ mod lint;
 mod new_connector;
 mod packages;
 mod proof;
+mod servers;
 mod shell;
 mod test;
 mod third_party;
@@ -67,6 +68,8 @@ enum Task {
     NewConnector(new_connector::Options),
     /// Prove what the engine promises: all proofs, or one
     Proof(proof::Options),
+    /// Install the servers of the tests that Debian has no package of
+    Servers,
     /// Everything that must hold before a change is merged
     Test(test::Options),
     /// House rules that no compiler knows
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Task::Mutants(options) => return tools::mutants(&options),
         Task::NewConnector(options) => new_connector::run(&options),
         Task::Proof(options) => proof::run(&options),
+        Task::Servers => servers::ensure(),
         Task::Test(options) => test::run(&options),
         Task::Tidy => tidy::run(),
         Task::Triggers(options) => triggers::run(&options),

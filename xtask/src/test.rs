@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
-use crate::{Outcome, docs, graph, lint, packages, shell, third_party, tidy};
+use crate::{Outcome, docs, graph, lint, packages, servers, shell, third_party, tidy};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -31,6 +31,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     if options.servers == Servers::All {
         step("Debian packages of all servers", || packages::ensure(packages::FOR_ALL_SERVERS))?;
     }
+    step("other servers", servers::ensure)?;
     step("formatting", lint::format)?;
     step("clippy", lint::clippy)?;
     if !options.quick {

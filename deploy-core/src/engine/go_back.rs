@@ -113,7 +113,7 @@ fn file(record: &FileRecord, sets: &[Begin], context: &Context) -> Result<PlanFi
         .with_mode(Some(Mode::new(old.mode)));
     file.attributes = attributes;
     // A new file with the same bytes: its server is told by that.
-    file.touched = record.changes && record.new.as_ref().is_some_and(|new| new.sha256 == old.sha256);
+    file.touched = record.changes && record.keeps_its_bytes();
     Ok(file)
 }
 

@@ -97,7 +97,8 @@ pub(super) fn inspect(member: &mut Member, context: &Context, us: &Identity, pla
     for (file, place) in member.plan.files.iter().zip(places) {
         files.push(inspect_file(member, context.host(), us, file, place, defaults)?);
     }
-    if files.iter().any(File::switches) {
+    // Owner and mode are repaired in place, which is nothing new for who reads the files.
+    if files.iter().any(|file| !matches!(file.action, FileAction::Keep | FileAction::Repair)) {
         for (file, planned) in files.iter_mut().zip(&member.plan.files) {
             if planned.touched && matches!(file.action, FileAction::Keep | FileAction::Repair) {
                 file.action = FileAction::Replace;

@@ -233,7 +233,8 @@ impl Recorded<'_> {
     }
 }
 
-/// Puts every new file back, the last one first, going on past errors; then syncs the directories.
+/// Puts every new file back, the last one first, going on past errors; then syncs the directories. What a server watches in place of
+/// the others comes last again: it reads them when it sees that.
 pub(super) fn restore_all(
     context: &Context,
     files: &[Recorded<'_>],
@@ -241,7 +242,9 @@ pub(super) fn restore_all(
 ) -> (usize, Vec<Error>) {
     let host = context.host();
     let (mut count, mut errors) = (0, Vec::new());
-    for file in files.iter().rev().filter(|file| file.record.changes) {
+    let (watched, others): (Vec<_>, Vec<_>) =
+        files.iter().rev().filter(|file| file.record.changes).partition(|file| file.record.keeps_its_bytes());
+    for file in others.into_iter().chain(watched) {
         let result = match file.now(host) {
             Ok(Now::Old) => continue,
             Ok(Now::Missing | Now::New) => file.restore(host, files),

@@ -9,7 +9,9 @@ pub use reference::{InvalidSecretRef, SecretRef, SecretRefError};
 pub use withhold::withhold;
 
 use std::fmt;
+use std::io;
 
+use serde::Serialize;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Bytes that may hold a private key or a password.
@@ -21,6 +23,19 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 pub struct SecretBytes(Zeroizing<Vec<u8>>);
 
 impl SecretBytes {
+    /// A value as JSON. The text is cleared when it is dropped; what it is made of is the caller's, and better borrowed.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn from_json(value: &impl Serialize) -> Result<Self, serde_json::Error> {
+        // Counted first, so that the buffer never grows and leaves no copy behind.
+        let mut length = Length(0);
+        serde_json::to_writer(&mut length, value)?;
+        let mut text = Self(Zeroizing::new(Vec::with_capacity(length.0)));
+        serde_json::to_writer(&mut *text.0, value)?;
+        Ok(text)
+    }
+
     /// The bytes, for the one who needs them.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
@@ -37,6 +52,20 @@ impl SecretBytes {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// Counts what is written to it.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -109,6 +138,12 @@ mod tests {
         let mut text = SecretString::from("canary".to_owned());
         text.zeroize();
         assert_eq!(text.expose(), "");
+    }
+
+    #[test]
+    fn s4_json_is_written_into_a_buffer_that_never_grows() {
+        let text = SecretBytes::from_json(&serde_json::json!({ "a": "b".repeat(5000) })).unwrap();
+        assert_eq!((text.len(), text.0.capacity()), (5008, 5008));
     }
 
     #[test]
