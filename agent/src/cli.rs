@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -88,6 +89,14 @@ pub(crate) enum Command {
 pub(crate) enum Connectors {
     /// List them with what each can do
     List,
+    /// Read a server's own configuration, and print targets for what it serves today
+    Discover {
+        /// The kind, such as nginx
+        kind: String,
+        /// A command that shows the configuration, in place of the usual one
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
     /// Print the JSON Schema of the settings of one
     Schema {
         /// The kind, such as nginx

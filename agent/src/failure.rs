@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     Internal(String),
     /// The configuration is wrong.
     Configuration(ConfigurationError),
+    /// What a server serves cannot be found out.
+    Discovery(deploy_core::Error),
     /// The command line is wrong.
     Usage(String),
 }
@@ -29,7 +31,7 @@ impl Failure {
     /// The exit code.
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Defect(_) | Self::Internal(_) => exit::FAILURE,
+            Self::Defect(_) | Self::Internal(_) | Self::Discovery(_) => exit::FAILURE,
             Self::Configuration(_) | Self::Usage(_) => exit::USAGE,
         }
     }
@@ -39,6 +41,7 @@ impl Failure {
         match self {
             Self::Defect(_) | Self::Internal(_) => "internal",
             Self::Configuration(_) => "configuration_invalid",
+            Self::Discovery(error) => error.kind().name(),
             Self::Usage(_) => "usage",
         }
     }
@@ -48,6 +51,7 @@ impl Failure {
         match self {
             Self::Defect(message) | Self::Internal(message) | Self::Usage(message) => message.clone(),
             Self::Configuration(error) => error.to_string(),
+            Self::Discovery(error) => error.full_message(),
         }
     }
 
@@ -57,6 +61,7 @@ impl Failure {
             Self::Defect(_) => "run `certdeploy recover`, then `certdeploy status`, and report this as a defect".to_owned(),
             Self::Internal(_) => "run `certdeploy doctor`".to_owned(),
             Self::Configuration(error) => error.next_step(),
+            Self::Discovery(error) => error.next_step().to_owned(),
             Self::Usage(_) => "run `certdeploy help`".to_owned(),
         }
     }

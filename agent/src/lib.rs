@@ -57,11 +57,18 @@ macro_rules! connectors {
 
 connectors! {
     "apache" => deploy_apache::Apache,
+    "caddy" => deploy_caddy::Caddy,
+    "caddy-api" => deploy_caddy_api::CaddyApi,
+    "dovecot" => deploy_dovecot::Dovecot,
     "envoy" => deploy_envoy::Envoy,
     "exec" => deploy_exec::Exec,
     "files" => deploy_files::Files,
+    "haproxy" => deploy_haproxy::Haproxy,
+    "java-keystore" => deploy_java_keystore::JavaKeystore,
     "lighttpd" => deploy_lighttpd::Lighttpd,
     "nginx" => deploy_nginx::Nginx,
+    "pkcs12" => deploy_pkcs12::Pkcs12,
+    "postfix" => deploy_postfix::Postfix,
     "traefik" => deploy_traefik::Traefik,
 }
 

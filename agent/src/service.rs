@@ -41,11 +41,10 @@ fn service(target: &ConfiguredTarget) -> Option<Service> {
         return Some(Service::Named(name.clone()));
     }
     let Recovery::Files(hooks) = target.target.recovery() else { return None };
-    match hooks.reload? {
-        Reload::Call(_) => None,
-        // What `Debug` shows is complete: command, environment and timeout, or signal and pid file.
-        reload => Some(Service::Reloaded { kind: target.kind.clone(), by: format!("{reload:?}") }),
-    }
+    let reload = hooks.reload?;
+    let is_call = |step: &&Reload| matches!(step, Reload::Call(_));
+    // What `Debug` shows of all else is complete: command, environment and timeout, or signal and pid file.
+    (!reload.steps().iter().any(is_call)).then(|| Service::Reloaded { kind: target.kind.clone(), by: format!("{reload:?}") })
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::secret::{SecretBytes, withhold};
 /// The search path that commands get.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How much of a command's standard output, and of its standard error, is kept: the last 64 KiB.
+/// How much of a command's standard output, and of its standard error, is kept by default: the last 64 KiB.
 pub const OUTPUT_LIMIT: usize = 64 * 1024;
 
 /// A command: argument vector, extra environment, timeout. Standard input is empty.
@@ -35,6 +35,8 @@ pub struct Command {
     pub directory: Option<PathBuf>,
     /// What it reads from standard input; default nothing.
     pub input: Option<SecretBytes>,
+    /// How many bytes of its standard output, and of its standard error, are kept: the last ones; default [`OUTPUT_LIMIT`].
+    pub output_limit: usize,
 }
 
 impl Command {
@@ -50,6 +52,7 @@ impl Command {
             timeout: Duration::from_secs(30),
             directory: None,
             input: None,
+            output_limit: OUTPUT_LIMIT,
         }
     }
 
@@ -98,9 +101,9 @@ pub struct CommandOutput {
     pub code: Option<i32>,
     /// The signal that ended it, otherwise.
     pub signal: Option<i32>,
-    /// The end of its standard output, at most [`OUTPUT_LIMIT`] bytes.
+    /// The end of its standard output, at most [`Command::output_limit`] bytes.
     pub stdout: Vec<u8>,
-    /// The end of its standard error, at most [`OUTPUT_LIMIT`] bytes.
+    /// The end of its standard error, at most [`Command::output_limit`] bytes.
     pub stderr: Vec<u8>,
     /// Some output was dropped.
     pub truncated: bool,

@@ -7,6 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error as ThisError;
 
+use crate::discovery::{Found, Look, not_possible};
+use crate::error::Error;
 use crate::target::{Capabilities, Target};
 
 /// A kind of target: its name, its configuration, and how one is made of the other.
@@ -25,6 +27,15 @@ pub trait Connector: 'static {
     /// # Errors
     /// A setting that parses and cannot be right.
     fn build(name: &str, settings: Self::Settings) -> Result<Box<dyn Target>, SettingError>;
+
+    /// What the server on this host serves today, out of its own configuration. Changes nothing.
+    ///
+    /// # Errors
+    /// The server is not there, or its configuration cannot be read; always, for a kind that cannot look.
+    fn discover(look: &Look<'_>) -> Result<Vec<Found>, Error> {
+        let _nobody = look;
+        Err(not_possible(Self::KIND))
+    }
 }
 
 /// A setting that cannot be right.
@@ -63,6 +74,7 @@ pub struct Entry {
     pub capabilities: Capabilities,
     schema: fn() -> schemars::Schema,
     build: Build,
+    discover: fn(&Look<'_>) -> Result<Vec<Found>, Error>,
 }
 
 type Build = fn(&str, serde_json::Value) -> Result<Box<dyn Target>, SettingError>;
@@ -83,6 +95,7 @@ impl Registry {
             capabilities: C::CAPABILITIES,
             schema: || schemars::schema_for!(C::Settings),
             build: build::<C>,
+            discover: C::discover,
         };
         self.0.insert(C::KIND, entry);
         self
@@ -113,6 +126,14 @@ impl Entry {
     /// Where and why the settings are wrong.
     pub fn build(&self, name: &str, settings: serde_json::Value) -> Result<Box<dyn Target>, SettingError> {
         (self.build)(name, settings)
+    }
+
+    /// What the server on this host serves today; see [`Connector::discover`].
+    ///
+    /// # Errors
+    /// Why nothing could be found out.
+    pub fn discover(&self, look: &Look<'_>) -> Result<Vec<Found>, Error> {
+        (self.discover)(look)
     }
 }
 

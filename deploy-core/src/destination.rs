@@ -5,12 +5,42 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use crate::context::Context;
 use crate::error::{Error, ErrorKind};
 use crate::generation::{CURRENT, Generations};
 use crate::host::{Directory, FileKind, Host, Identity, Status};
 use crate::plan::LinkPolicy;
+use crate::secret::SecretBytes;
 
 const MAXIMUM_LINKS: usize = 40;
+/// The largest file that is read to make a plan: 64 MiB.
+const SIZE_LIMIT: u64 = 64 << 20;
+
+/// A destination as it is, read to make a plan: what is to stand there depends on what does.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Destination {
+    /// Where it really is, links followed: for [`Plan::with_read`](crate::Plan::with_read).
+    pub path: PathBuf,
+    /// What stands there; `None` if nothing does.
+    pub bytes: Option<SecretBytes>,
+}
+
+impl Destination {
+    /// Reads it, in the way in which the engine finds it when it replaces it.
+    ///
+    /// # Errors
+    /// It cannot be read, is no regular file, or is not where it may be.
+    pub fn read(path: &Path, links: LinkPolicy, context: &Context) -> Result<Self, Error> {
+        let host = context.host();
+        let us = host.identity().map_err(|error| unreadable(path, error))?;
+        let place = Resolver::default().resolve(host, &us, path, links)?;
+        let read = host.read(&place.directory, &place.name, SIZE_LIMIT).map_err(|error| {
+            unreadable(path, error).with_next_step("it must be a regular file that certdeploy can read: what is in it is kept")
+        })?;
+        Ok(Self { path: place.path(), bytes: read.map(|(bytes, _)| bytes) })
+    }
+}
 
 /// A pinned directory and a name in it.
 #[derive(Clone, Debug)]
@@ -273,20 +303,26 @@ fn check_path(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses what cannot be replaced.
-pub(crate) fn check(place: &Place) -> Result<(), Error> {
+/// Whether a new file cannot take its place: it is mounted by itself, or its other names would keep the old content.
+pub(crate) fn only_in_place(place: &Place) -> bool {
+    place.status.as_ref().is_some_and(|status| status.kind == FileKind::Regular && (status.mount_point || status.links > 1))
+}
+
+/// Refuses what cannot be replaced, but for what may be written in place.
+pub(crate) fn check(place: &Place, allow_in_place: bool) -> Result<(), Error> {
     let Some(status) = &place.status else { return Ok(()) };
     let problem = match status.kind {
-        FileKind::Regular if status.mount_point => Some((
-            "is a mount point of its own (a single bind-mounted file), which cannot be replaced in one step",
-            "mount the directory that holds it instead of the single file",
-        )),
         FileKind::Regular if status.immutable => {
             Some(("is marked immutable or append-only", "chattr -i -a on it, if that mark is not there for a reason"))
         }
+        FileKind::Regular if allow_in_place => None,
+        FileKind::Regular if status.mount_point => Some((
+            "is a mount point of its own (a single bind-mounted file), which cannot be replaced in one step",
+            "mount the directory that holds it instead of the single file, or set allow_in_place = true",
+        )),
         FileKind::Regular if status.links > 1 => Some((
             "has other hard links, which would silently keep the old content",
-            "remove the other names (find them with: find DIRECTORY -xdev -samefile FILE), or use a symbolic link",
+            "remove the other names (find them with: find DIRECTORY -xdev -samefile FILE), or set allow_in_place = true",
         )),
         FileKind::Regular => None,
         FileKind::Directory => Some(("is a directory", "name a file in it")),

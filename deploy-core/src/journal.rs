@@ -69,6 +69,7 @@ pub(crate) enum RecordedReload {
     Call,
     Command(Vec<EncodedPath>),
     Signal { signal: Signal, pid_file: EncodedPath },
+    Steps(Vec<Self>),
 }
 
 /// One file of the deployment; unchanged ones are recorded too, so that a set is complete.
@@ -94,6 +95,9 @@ pub(crate) struct FileRecord {
     /// `None`: is not to exist. For an unchanged file the same as `old`.
     pub(crate) new: Option<Facts>,
     pub(crate) changes: bool,
+    /// The new bytes are written over the old ones; the backup is a copy, and the staged file stays until they are on the medium.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) in_place: bool,
     /// In the layout `generation`. Then `directory` is that of the generations, and the backup is the file of that name in
     /// the old one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -40,6 +40,7 @@ mod connector;
 mod context;
 mod destination;
 mod digest;
+mod discovery;
 mod engine;
 mod error;
 mod event;
@@ -66,6 +67,8 @@ pub use atomic::{WriteError, WriteOptions, Written, atomic_write_file};
 pub use certificate::{Certificate, CertificateSource, MaterialError, PemFiles};
 pub use connector::{Connector, Entry, Registry, SettingError};
 pub use context::{Cancellation, Context};
+pub use destination::Destination;
+pub use discovery::{Found, Look};
 pub use engine::{
     EndpointStatus, FileAction, FilePreview, FileState, Job, Preview, Recovered, RecoveryScope, SetStatus, SharedDestination,
     TargetState, TargetStatus, Verification, deploy, preview, recover, rollback, shared_destination, status, verify,

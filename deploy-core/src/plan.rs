@@ -60,6 +60,9 @@ pub struct Plan {
     pub layout: Layout,
     /// Accept keys in a directory that other ordinary users can write to.
     pub allow_unsafe_parent: bool,
+    /// Write into files that cannot be replaced: a single file that is mounted (as into a container), and one with other hard
+    /// links. A reader can then see a part of the new file; a crash is repaired by recovery.
+    pub allow_in_place: bool,
     /// The certificate that the files hold. Where it is not given, the engine reads it out of the files by their roles.
     pub certificate: Option<Certificate>,
     /// Files that were read to make this plan, with the SHA-256 of what was read (`None`: did not exist). The engine looks
@@ -81,6 +84,7 @@ impl Plan {
             links: LinkPolicy::default(),
             layout: Layout::default(),
             allow_unsafe_parent: false,
+            allow_in_place: false,
             certificate: None,
             reads: Vec::new(),
             going_back: false,
@@ -115,7 +119,7 @@ impl Plan {
         self
     }
 
-    /// Made from what was read of this file (`None`: there was none).
+    /// Made from what was read of this file (`None`: there was none), by its real path: see [`crate::Destination`].
     #[must_use]
     pub fn with_read(mut self, path: impl Into<PathBuf>, read: Option<&[u8]>) -> Self {
         self.reads.push((path.into(), read.map(sha256)));
@@ -147,6 +151,13 @@ impl Plan {
     #[must_use]
     pub fn with_unsafe_parent_allowed(mut self, allowed: bool) -> Self {
         self.allow_unsafe_parent = allowed;
+        self
+    }
+
+    /// Writing into files that cannot be replaced.
+    #[must_use]
+    pub fn with_in_place_allowed(mut self, allowed: bool) -> Self {
+        self.allow_in_place = allowed;
         self
     }
 
@@ -522,18 +533,33 @@ pub enum Reload {
         /// The file with the number, in decimal.
         pid_file: PathBuf,
     },
+    /// Several of these, one after the other; what fails ends it. After the old files were put back all of them run again, from
+    /// the first: what one made of the new files, such as an index, is then made of the old ones.
+    Steps(Vec<Self>),
 }
 
 impl Reload {
+    /// The single steps in their order; itself where it is one.
+    #[must_use]
+    pub fn steps(&self) -> Vec<&Self> {
+        match self {
+            Self::Steps(steps) => steps.iter().flat_map(Self::steps).collect(),
+            step => vec![step],
+        }
+    }
+
     /// Carries it out, for a [`ReloadCall`] that has to fall back on another way. The engine carries out a plan's by itself.
     ///
     /// # Errors
     /// The target could not be told, or not in time.
     pub async fn carry_out(&self, context: &Context) -> Result<(), Error> {
-        match self {
-            Self::Call(call) => call.apply(context).await,
-            Self::Command(_) | Self::Signal { .. } => crate::engine::tell(context, self),
+        for step in self.steps() {
+            match step {
+                Self::Call(call) => call.apply(context).await?,
+                told => crate::engine::tell(context, told)?,
+            }
         }
+        Ok(())
     }
 }
 

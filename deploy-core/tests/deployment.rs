@@ -12,11 +12,19 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::sync::atomic::Ordering;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use async_trait::async_trait;
 use common::World;
+use common::crash::certificate;
+use deploy_core::command::Command;
 use deploy_core::settings::Mode;
-use deploy_core::{ErrorKind, Event, Live, Outcome, Plan, PlanFile, Role, Rung, Stage, Verify};
+use deploy_core::{
+    Capabilities, Certificate, Context, Deployment, Destination, Error, ErrorKind, Event, Hooks, Job, LinkPolicy, Live, Outcome,
+    Plan, PlanFile, Recovery, Reload, Role, Rung, Stage, Target, Verify, deploy,
+};
 
 #[tokio::test]
 async fn f1_first_deployment_is_changed_and_seen_on_the_wire() {
@@ -123,6 +131,45 @@ async fn f4_rollback_whose_reload_fails_is_a_rollback_where_the_old_certificate_
     assert_eq!(world.tree(), before);
     assert_eq!(world.served(), Some(old.fingerprint.clone()));
     assert_eq!(world.deploy(&old).await.outcome, Outcome::Unchanged);
+}
+
+#[tokio::test]
+async fn steps_of_a_reload_run_in_order_and_all_of_them_again_on_the_way_back() {
+    let world = World::new();
+    let index = world.root.path().join("index");
+    let make_index = Reload::Command(Command::new(["cp".as_ref(), world.key().as_os_str(), index.as_os_str()]));
+    let plan = |issued| {
+        let mut plan = world.plan(issued);
+        plan.hooks.reload = Some(Reload::Steps(vec![make_index.clone(), Reload::Call(world.reload.clone())]));
+        plan
+    };
+    let (old, new) = (world.issue(), world.issue());
+    let report = plan(&old).apply(&world.context).await;
+    assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
+    assert_eq!(fs::read_to_string(&index).unwrap(), old.key_pem);
+
+    world.reload.fail_forward.store(true, Ordering::SeqCst);
+    let mut seen = plan(&new);
+    let kept = world.root.path().join("kept");
+    let keep = Reload::Command(Command::new(["cp".as_ref(), "-n".as_ref(), index.as_os_str(), kept.as_os_str()]));
+    seen.hooks.reload = Some(Reload::Steps(vec![make_index.clone(), keep, Reload::Call(world.reload.clone())]));
+    let report = seen.apply(&world.context).await;
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report:?}");
+    assert_eq!(fs::read_to_string(&kept).unwrap(), new.key_pem, "the step before saw the new files");
+    assert_eq!(fs::read_to_string(&index).unwrap(), old.key_pem);
+    assert_eq!(world.served(), Some(old.fingerprint));
+}
+
+#[tokio::test]
+async fn step_of_a_reload_that_fails_ends_it() {
+    let world = World::new();
+    let mut plan = world.plan(&world.issue());
+    let fails = Reload::Command(Command::new(["false"]));
+    plan.hooks.reload = Some(Reload::Steps(vec![fails, Reload::Call(world.reload.clone())]));
+    let report = plan.apply(&world.context).await;
+    assert_eq!(report.error.map(|error| error.kind()), Some(ErrorKind::ReloadFailed));
+    assert_eq!(world.served(), None);
+    assert!(!world.key().exists());
 }
 
 #[tokio::test]
@@ -278,7 +325,7 @@ async fn s2_a_key_that_was_open_to_every_user_is_closed_and_a_certificate_is_not
     let world = World::new();
     let issued = world.issue();
     world.deploy(&issued).await;
-    let mode = |path: std::path::PathBuf| fs::metadata(path).unwrap().mode() & 0o7777;
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().mode() & 0o7777;
     for issued in [issued, world.issue()] {
         fs::set_permissions(world.key(), fs::Permissions::from_mode(0o644)).unwrap();
         let report = world.deploy(&issued).await;
@@ -300,6 +347,55 @@ async fn f30_symlink_stays_and_the_file_behind_it_changes() {
     assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
     assert_eq!(fs::read_link(world.crt()).unwrap(), real.join("chain.pem"));
     assert_eq!(fs::read(real.join("chain.pem")).unwrap(), issued.fullchain_pem.as_bytes());
+}
+
+/// Makes its file from what is there: one more line each time. Somebody else adds one after the first look.
+#[derive(Debug)]
+struct Adds {
+    path: PathBuf,
+    looks: AtomicUsize,
+}
+
+#[async_trait]
+impl Target for Adds {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::FILES
+    }
+
+    fn recovery(&self) -> Recovery {
+        Recovery::Files(Hooks::new())
+    }
+
+    async fn prepare(&self, _: &Certificate, context: &Context) -> Result<Deployment, Error> {
+        let found = Destination::read(&self.path, LinkPolicy::Follow, context)?;
+        let old = found.bytes.as_ref().map_or(b"".as_slice(), |bytes| bytes.expose());
+        let plan = Plan::new("front")
+            .with_read(&found.path, found.bytes.as_ref().map(|bytes| bytes.expose()))
+            .with_file(PlanFile::new(&self.path, Role::Opaque, [old, b"ours\n"].concat()))
+            .with_hooks(Hooks::new().with_verify(Verify::Waived));
+        if self.looks.fetch_add(1, Ordering::SeqCst) == 0 {
+            fs::write(&found.path, [old, b"theirs\n"].concat()).unwrap();
+        }
+        Ok(Deployment::Files(plan))
+    }
+}
+
+#[tokio::test]
+async fn f35_file_that_a_plan_was_made_from_is_looked_at_again_where_somebody_changed_it() {
+    for link in [false, true] {
+        let world = World::new();
+        let (path, real) = (world.tls().join("list"), world.tls().join(if link { "real" } else { "list" }));
+        fs::write(&real, "first\n").unwrap();
+        if link {
+            symlink("real", &path).unwrap();
+        }
+        let target = Arc::new(Adds { path: path.clone(), looks: AtomicUsize::new(0) });
+        let job = Job::new("front", "test", target.clone(), Arc::new(certificate(&world.issue())));
+        let report = deploy(&[job], &world.context).await.remove(0);
+        assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
+        assert_eq!(fs::read_to_string(&real).unwrap(), "first\ntheirs\nours\n");
+        assert_eq!((target.looks.load(Ordering::SeqCst), path.is_symlink()), (2, link));
+    }
 }
 
 #[tokio::test]

@@ -9,15 +9,23 @@ use crate::{Outcome, shell};
 /// The budget: a shipped package, and the most crates that it may pull in with all its features, build scripts' included and
 /// itself not. Each has a little room over what was measured; more than that is a decision, and is made here.
 const BUDGETS: &[(&str, usize)] = &[
-    ("certdeploy", 170),
+    ("certdeploy", 200),
     ("deploy-apache", 61),
+    ("deploy-caddy", 126),
+    ("deploy-caddy-api", 127),
     ("deploy-core", 60),
+    ("deploy-dovecot", 61),
     ("deploy-envoy", 126),
     ("deploy-exec", 62),
     ("deploy-files", 61),
+    ("deploy-haproxy", 66),
     ("deploy-http", 125),
+    ("deploy-java-keystore", 82),
+    ("deploy-keystore", 80),
     ("deploy-lighttpd", 61),
     ("deploy-nginx", 61),
+    ("deploy-pkcs12", 82),
+    ("deploy-postfix", 61),
     ("deploy-testkit", 120),
     ("deploy-traefik", 126),
 ];

@@ -37,6 +37,19 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     ("util-linux", "unshare"),
 ];
 
+/// What the tests with slow or large servers start besides.
+pub(crate) const FOR_ALL_SERVERS: &[Package] = &[
+    ("curl", "curl"),
+    ("ldap-utils", "ldapmodify"),
+    ("openjdk-17-jdk-headless", "javac"),
+    ("rabbitmq-server", "/usr/lib/rabbitmq/bin/rabbitmq-server"),
+    ("redis-server", "redis-server"),
+    ("slapd", "slapd"),
+    ("squid-openssl", "/usr/share/doc/squid-openssl/copyright"),
+    ("tomcat10", "/usr/share/tomcat10/bin/catalina.sh"),
+    ("tomcat10-admin", "/usr/share/tomcat10-admin/manager/WEB-INF/web.xml"),
+];
+
 /// What the proof on real file systems starts.
 pub(crate) const FOR_DISK: &[Package] = &[
     ("btrfs-progs", "mkfs.btrfs"),

@@ -44,6 +44,17 @@ pub(crate) fn test_runner() -> Vec<&'static str> {
     }
 }
 
+/// Runs the tests of a package, ignored ones included. One at a time: each has a server that takes a processor to start.
+pub(crate) fn slow_tests(package: &str) -> Command {
+    let mut arguments = test_runner();
+    arguments.extend(["--package", package]);
+    match arguments[0] {
+        "nextest" => arguments.extend(["--run-ignored", "all", "--test-threads", "1"]),
+        _ => arguments.extend(["--", "--include-ignored", "--test-threads", "1"]),
+    }
+    cargo(&arguments)
+}
+
 /// Runs to the end with our own output; anything but exit status 0 is an error that names the command.
 pub(crate) fn run(command: &mut Command) -> Outcome {
     let status = command.status().map_err(|error| format!("can't start {}: {error}", shown(command)))?;

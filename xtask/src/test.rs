@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::{Outcome, docs, graph, lint, packages, servers, shell, third_party, tidy};
 
@@ -12,11 +12,26 @@ pub(crate) struct Options {
     /// Only formatting, clippy and the tests that need no real server and prove nothing at length
     #[arg(long)]
     quick: bool,
+    /// The servers to test with: `all` adds those that are slow or large, such as Tomcat
+    #[arg(long, value_name = "WHICH", default_value = "usual")]
+    servers: Servers,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Servers {
+    All,
+    Usual,
+}
+
+/// Its tests need what `--servers all` installs, and are ignored by themselves.
+const SLOW_SERVERS: &str = "deploy-servers";
 
 pub(crate) fn run(options: &Options) -> Outcome {
     step("Debian packages", || packages::ensure(packages::FOR_TESTS))?;
     step("other servers", servers::ensure)?;
+    if options.servers == Servers::All {
+        step("Debian packages of all servers", || packages::ensure(packages::FOR_ALL_SERVERS))?;
+    }
     step("formatting", lint::format)?;
     step("clippy", lint::clippy)?;
     if !options.quick {
@@ -34,12 +49,23 @@ pub(crate) fn run(options: &Options) -> Outcome {
         step("a connector and an agent of somebody else's", third_party::run)?;
     }
     println!("==> tests");
-    shell::run(&mut runner(options.quick)).map_err(|message| format!("tests failed: {message}"))
+    shell::run(&mut runner(options.quick)).map_err(|message| format!("tests failed: {message}"))?;
+    if options.servers == Servers::All {
+        println!("==> tests with slow servers");
+        shell::run(&mut shell::slow_tests(SLOW_SERVERS)).map_err(|message| format!("tests failed: {message}"))?;
+    }
+    Ok(())
 }
 
 fn runner(quick: bool) -> Command {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) * 3;
+    let threads = threads.to_string();
     let mut arguments = shell::test_runner();
-    arguments.push("--workspace");
+    arguments.extend(["--workspace", "--exclude", SLOW_SERVERS]);
+    if arguments[0] == "nextest" {
+        // .config/nextest.toml says what takes how many of them.
+        arguments.extend(["--profile", "all", "--test-threads", &threads]);
+    }
     if quick {
         arguments.extend(["--exclude", "deploy-e2e", "--exclude", "deploy-proof"]);
     }

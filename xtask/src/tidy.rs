@@ -15,6 +15,7 @@ const CONNECTOR: &[&str] = &["Cargo.toml", "README.md", "src/config.rs", "src/li
 /// What a connector may have besides.
 const CONNECTOR_MORE: &[&str] = &[
     "src/client.rs",
+    "src/discovery.rs",
     // The protocol that programs speak, and a call of one.
     "src/problem.rs",
     "src/program.rs",

@@ -206,10 +206,11 @@ fn describe(check: &str, preview: &Preview, findings: &mut Vec<Finding>) {
 
 fn commands(target: &ConfiguredTarget) -> Vec<Command> {
     let Recovery::Files(hooks) = target.target.recovery() else { return Vec::new() };
-    let reload = match hooks.reload {
-        Some(Reload::Command(command)) => Some(command),
+    let steps = hooks.reload.as_ref().map(Reload::steps).unwrap_or_default();
+    let reload = steps.into_iter().filter_map(|step| match step {
+        Reload::Command(command) => Some(command.clone()),
         _ => None,
-    };
+    });
     hooks.validate.map(|validate| validate.command).into_iter().chain(reload).chain(hooks.restart).collect()
 }
 

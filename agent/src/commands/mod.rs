@@ -3,6 +3,7 @@
 mod check_config;
 mod connectors;
 mod deploy;
+mod discover;
 mod doctor;
 mod plan;
 mod recover;

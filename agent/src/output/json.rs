@@ -11,6 +11,7 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
         ("check-config", schema::<CheckConfig>()),
         ("connectors", schema::<Vec<ConnectorEntry>>()),
         ("deploy", schema::<Deploy>()),
+        ("discover", schema::<Discover>()),
         ("doctor", schema::<Doctor>()),
         ("error", schema::<Failed>()),
         ("plan", schema::<Plan>()),
@@ -378,6 +379,22 @@ pub(crate) struct ConfigurationProblem {
     pub(crate) subject: Option<String>,
     /// What is wrong.
     pub(crate) message: String,
+}
+
+/// What `connectors discover` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Discover {
+    /// One for each certificate that is served today.
+    pub(crate) found: Vec<Discovered>,
+}
+
+/// A certificate that is served today, and the target that would renew it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Discovered {
+    /// The names that it is served for.
+    pub(crate) names: Vec<String>,
+    /// The lines for the configuration file.
+    pub(crate) toml: String,
 }
 
 /// A kind of target: what `connectors list` prints one of for each.

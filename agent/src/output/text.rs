@@ -4,8 +4,8 @@ use anstyle::Style;
 use deploy_core::Outcome;
 
 use super::json::{
-    CheckConfig, ConnectorEntry, Degradation, Deploy, Doctor, EndpointState, FileNumbers, Plan, PlannedFile, Recover, Status,
-    TargetError, TargetPlan, TargetReport, TargetState, Verify,
+    CheckConfig, ConnectorEntry, Degradation, Deploy, Discover, Doctor, EndpointState, FileNumbers, Plan, PlannedFile, Recover,
+    Status, TargetError, TargetPlan, TargetReport, TargetState, Verify,
 };
 use super::table::{Cell, table};
 use super::{BAD, CAUTION, GOOD, HEADING, PLAIN, clean, styled};
@@ -176,6 +176,12 @@ pub(crate) fn check_config(document: &CheckConfig) -> String {
         count(document.certificates.len(), "certificate"),
         count(document.targets.len(), "target")
     )
+}
+
+/// What is served today, as a part of a configuration.
+pub(crate) fn discover(document: &Discover) -> String {
+    let found = document.found.iter().map(|found| found.toml.as_str()).collect::<Vec<_>>().join("\n");
+    if found.is_empty() { "# It serves no certificate from a file.\n".to_owned() } else { found }
 }
 
 /// The kinds, and what each can do.

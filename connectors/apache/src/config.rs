@@ -138,6 +138,15 @@ pub struct ApacheSettings {
     #[serde(default)]
     pub allow_unsafe_parent: bool,
 
+    /// Write into a file that cannot be replaced: one that is mounted by itself, as into a container, or that has other hard
+    /// links.
+    ///
+    /// A reader can then see a part of the new file, and the report says so under `degraded`; what a crash leaves is repaired.
+    /// Without it such files are refused. Not with the layout `generation`. Default: `false`.
+    /// Example: `allow_in_place = true`.
+    #[serde(default)]
+    pub allow_in_place: bool,
+
     /// How many earlier deployments are kept for `certdeploy rollback`.
     ///
     /// Their keys stay on disk, in a directory that only their owner can enter. `0` keeps none; a failed deployment is
@@ -183,6 +192,7 @@ impl ApacheSettings {
             links: LinkPolicy::default(),
             layout: Layout::default(),
             allow_unsafe_parent: false,
+            allow_in_place: false,
             backups: default_backups(),
             verify: None,
             verify_timeout: default_verify_timeout(),

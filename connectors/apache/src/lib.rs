@@ -29,11 +29,12 @@
 //! - `graceful` starts an Apache that does not run.
 
 mod config;
+mod discovery;
 mod target;
 
 pub use config::ApacheSettings;
 
-use deploy_core::{Capabilities, Connector, SettingError, Target};
+use deploy_core::{Capabilities, Connector, Error, Found, Look, SettingError, Target};
 
 /// The kind `apache`.
 #[derive(Clone, Copy, Debug)]
@@ -49,5 +50,9 @@ impl Connector for Apache {
     fn build(name: &str, settings: ApacheSettings) -> Result<Box<dyn Target>, SettingError> {
         settings.check()?;
         Ok(Box::new(target::ApacheTarget::new(name, settings)))
+    }
+
+    fn discover(look: &Look<'_>) -> Result<Vec<Found>, Error> {
+        discovery::discover(look)
     }
 }

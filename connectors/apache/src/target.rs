@@ -56,7 +56,8 @@ impl ApacheTarget {
             .with_backups(settings.backups)
             .with_links(settings.links)
             .with_layout(settings.layout.clone())
-            .with_unsafe_parent_allowed(settings.allow_unsafe_parent);
+            .with_unsafe_parent_allowed(settings.allow_unsafe_parent)
+            .with_in_place_allowed(settings.allow_in_place);
         settings.files().try_fold(plan, |plan, (_, path, role)| {
             let file = match role {
                 Role::Key => PlanFile::new(path, role, certificate.key_pem()).with_mode(settings.key_mode),

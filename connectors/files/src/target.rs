@@ -54,7 +54,8 @@ impl FilesTarget {
             .with_backups(settings.backups)
             .with_links(settings.links)
             .with_layout(settings.layout.clone())
-            .with_unsafe_parent_allowed(settings.allow_unsafe_parent);
+            .with_unsafe_parent_allowed(settings.allow_unsafe_parent)
+            .with_in_place_allowed(settings.allow_in_place);
         self.files().try_fold(plan, |plan, file| Ok(plan.with_file(plan_file(file, certificate)?)))
     }
 

@@ -23,11 +23,12 @@
 //! ```
 
 mod config;
+mod discovery;
 mod target;
 
 pub use config::LighttpdSettings;
 
-use deploy_core::{Capabilities, Connector, SettingError, Target};
+use deploy_core::{Capabilities, Connector, Error, Found, Look, SettingError, Target};
 
 /// The kind `lighttpd`.
 #[derive(Clone, Copy, Debug)]
@@ -43,5 +44,9 @@ impl Connector for Lighttpd {
     fn build(name: &str, settings: LighttpdSettings) -> Result<Box<dyn Target>, SettingError> {
         settings.check()?;
         Ok(Box::new(target::LighttpdTarget::new(name, settings)))
+    }
+
+    fn discover(look: &Look<'_>) -> Result<Vec<Found>, Error> {
+        discovery::discover(look)
     }
 }

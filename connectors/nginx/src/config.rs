@@ -44,6 +44,16 @@ pub struct NginxSettings {
     #[serde(default = "default_validate")]
     pub validate: CommandSetting,
 
+    /// The command that runs nginx in the foreground, with the real configuration, to be tried in private before the switch.
+    ///
+    /// It is started in a private view in which the new files already stand at their places, on a network of its own, and has
+    /// to serve them there at the addresses of `verify`. It takes root. `nginx -t` finds nearly everything that this finds, so
+    /// it is off. Where a configuration names hosts of others (`proxy_pass http://backend.example.com`), nginx does not start
+    /// without a network. Default: `[]`, nothing is started.
+    /// Example: `shadow = ["nginx", "-g", "daemon off;"]`.
+    #[serde(default = "default_shadow")]
+    pub shadow: CommandSetting,
+
     /// How nginx is told to take up new files: a command, a systemd unit, or a signal.
     ///
     /// `nginx -s reload` reads the configuration first and refuses a bad one, which a signal cannot do. `[]` tells nothing,
@@ -113,6 +123,15 @@ pub struct NginxSettings {
     #[serde(default)]
     pub allow_unsafe_parent: bool,
 
+    /// Write into a file that cannot be replaced: one that is mounted by itself, as into a container, or that has other hard
+    /// links.
+    ///
+    /// A reader can then see a part of the new file, and the report says so under `degraded`; what a crash leaves is repaired.
+    /// Without it such files are refused. Not with the layout `generation`. Default: `false`.
+    /// Example: `allow_in_place = true`.
+    #[serde(default)]
+    pub allow_in_place: bool,
+
     /// How many earlier deployments are kept for `certdeploy rollback`.
     ///
     /// Their keys stay on disk, in a directory that only their owner can enter. `0` keeps none; a failed deployment is
@@ -146,6 +165,7 @@ impl NginxSettings {
             key: key.into(),
             trusted_chain: None,
             validate: default_validate(),
+            shadow: default_shadow(),
             reload: default_reload(),
             restart: None,
             owner: None,
@@ -155,6 +175,7 @@ impl NginxSettings {
             links: LinkPolicy::default(),
             layout: Layout::default(),
             allow_unsafe_parent: false,
+            allow_in_place: false,
             backups: default_backups(),
             verify: None,
             verify_timeout: default_verify_timeout(),
@@ -165,6 +186,7 @@ impl NginxSettings {
     pub(crate) fn check(&self) -> Result<(), SettingError> {
         self.check_paths()?;
         check_command("validate", &self.validate)?;
+        check_command("shadow", &self.shadow)?;
         check_reload("reload", &self.reload)?;
         if let Some(restart) = &self.restart {
             check_command("restart", restart)?;
@@ -196,6 +218,10 @@ impl NginxSettings {
 
 fn default_validate() -> CommandSetting {
     CommandSetting::new(&["nginx", "-t"])
+}
+
+fn default_shadow() -> CommandSetting {
+    CommandSetting::new(&[])
 }
 
 fn default_reload() -> ReloadSetting {

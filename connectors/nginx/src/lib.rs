@@ -33,11 +33,12 @@
 //! - A bad reload leaves the old workers serving, so that a rollback needs no restart as a rule.
 
 mod config;
+mod discovery;
 mod target;
 
 pub use config::NginxSettings;
 
-use deploy_core::{Capabilities, Connector, SettingError, Target};
+use deploy_core::{Capabilities, Connector, Error, Found, Look, SettingError, Target};
 
 /// The kind `nginx`.
 #[derive(Clone, Copy, Debug)]
@@ -53,5 +54,9 @@ impl Connector for Nginx {
     fn build(name: &str, settings: NginxSettings) -> Result<Box<dyn Target>, SettingError> {
         settings.check()?;
         Ok(Box::new(target::NginxTarget::new(name, settings)))
+    }
+
+    fn discover(look: &Look<'_>) -> Result<Vec<Found>, Error> {
+        discovery::discover(look)
     }
 }

@@ -55,7 +55,8 @@ impl NginxTarget {
             .with_backups(settings.backups)
             .with_links(settings.links)
             .with_layout(settings.layout.clone())
-            .with_unsafe_parent_allowed(settings.allow_unsafe_parent);
+            .with_unsafe_parent_allowed(settings.allow_unsafe_parent)
+            .with_in_place_allowed(settings.allow_in_place);
         self.files().into_iter().try_fold(plan, |plan, (path, role)| {
             let file = match role {
                 Role::Key => PlanFile::new(path, role, certificate.key_pem()).with_mode(settings.key_mode),
@@ -78,6 +79,7 @@ impl NginxTarget {
         let verify = Verify::from_setting(settings.verify.clone()).with_timeout(settings.verify_timeout.duration());
         Hooks::new()
             .with_validate(settings.validate.command().map(|command| self.validate(command)))
+            .with_shadow(settings.shadow.command())
             .with_reload(settings.reload.reload())
             .with_restart(settings.restart.as_ref().and_then(|restart| restart.command()))
             .with_verify(verify)

@@ -48,6 +48,7 @@ fn plan(job: &Job, to: Option<&str>, context: &Context) -> Result<Plan, Error> {
     let mut plan = Plan::new(&job.name).with_hooks(hooks);
     plan.going_back = true;
     plan.allow_unsafe_parent = true;
+    plan.allow_in_place = true;
     plan.backups = sets[chosen].members.first().map_or(3, |member| member.backups);
     // The files of a generation are in `current` of the directory of all.
     let in_generations = sets[chosen].files.iter().find(|record| record.generation.is_some());

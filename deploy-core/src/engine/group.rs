@@ -65,6 +65,8 @@ pub(super) struct File {
     pub(super) action: FileAction,
     /// It goes into a new generation with the others, whatever happens to it itself.
     pub(super) moves: bool,
+    /// No other file can take its place, so that its bytes are written over the old ones.
+    pub(super) in_place: bool,
     /// The target's own directory beside it; the new generation, in that layout.
     pub(super) hidden: Option<Directory>,
     /// The new file.
@@ -295,6 +297,9 @@ fn same_reload(one: &Reload, other: &Reload) -> bool {
         (Reload::Command(one), Reload::Command(other)) => one == other,
         (Reload::Signal { signal, pid_file }, Reload::Signal { signal: other, pid_file: other_file }) => {
             (signal, pid_file) == (other, other_file)
+        }
+        (Reload::Steps(one), Reload::Steps(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same_reload(one, other))
         }
         _ => false,
     }

@@ -89,7 +89,8 @@ pub(super) fn locate(
 
 /// Reads every destination and decides what has to be done.
 pub(super) fn inspect(member: &mut Member, context: &Context, us: &Identity, places: Vec<Place>) -> Result<(), Error> {
-    places.iter().try_for_each(crate::destination::check)?;
+    let in_place = member.plan.allow_in_place && member.plan.layout.directory().is_none();
+    places.iter().try_for_each(|place| crate::destination::check(place, in_place))?;
     unsafe_parents(member, context, &places)?;
     let defaults = Ids::of(context.host(), member.plan.defaults.owner.as_deref(), member.plan.defaults.group.as_deref())?;
     let mut files = Vec::with_capacity(places.len());
@@ -169,7 +170,20 @@ fn inspect_file(
         may_own(&file.path, us, &wanted.metadata)?;
     }
     let path = file.path.clone();
-    Ok(File { path, role: file.role, place, wanted, before, action, moves: false, hidden: None, staged: None, backup: None })
+    let in_place = crate::destination::only_in_place(&place);
+    Ok(File {
+        path,
+        role: file.role,
+        place,
+        wanted,
+        before,
+        action,
+        moves: false,
+        in_place,
+        hidden: None,
+        staged: None,
+        backup: None,
+    })
 }
 
 fn read_before(host: &dyn Host, place: &Place) -> Result<Option<Before>, Error> {

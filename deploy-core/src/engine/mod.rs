@@ -6,6 +6,7 @@ mod deploy;
 mod generation;
 mod go_back;
 mod group;
+mod in_place;
 mod inspect;
 mod job;
 mod litter;

@@ -180,13 +180,13 @@ fn commands(member: &Member, state: TargetState) -> Vec<String> {
     if let Some(validate) = hooks.validate.as_ref().filter(|_| told) {
         commands.push(format!("validate: {}", validate.command.display()));
     }
-    if let Some(reload) = hooks.reload.as_ref().filter(|_| told) {
-        commands.push(match reload {
-            Reload::Command(command) => format!("reload: {}", command.display()),
-            Reload::Signal { signal, pid_file } => format!("reload: {signal:?} to the process in {}", pid_file.display()),
-            Reload::Call(call) => format!("reload: {call:?}"),
-        });
-    }
+    let steps = hooks.reload.as_ref().filter(|_| told).map(Reload::steps).unwrap_or_default();
+    commands.extend(steps.into_iter().map(|step| match step {
+        Reload::Command(command) => format!("reload: {}", command.display()),
+        Reload::Signal { signal, pid_file } => format!("reload: {signal:?} to the process in {}", pid_file.display()),
+        Reload::Call(call) => format!("reload: {call:?}"),
+        Reload::Steps(steps) => format!("reload: {steps:?}"),
+    }));
     if told {
         commands.extend(hooks.verify.list().0.iter().map(|endpoint| format!("verify: {endpoint}")));
     }

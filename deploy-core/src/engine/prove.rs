@@ -86,6 +86,7 @@ pub(super) fn tell(context: &Context, reload: &Reload, direction: Direction) -> 
             Direction::Forward => call.apply(context),
             Direction::Back => call.undo(context),
         })),
+        Reload::Steps(steps) => steps.iter().try_for_each(|step| tell(context, step, direction)),
     }
 }
 

@@ -438,14 +438,25 @@ impl Settling<'_> {
 
 /// The hooks of a target that is not configured any more.
 fn recorded_hooks(member: &Member) -> Hooks {
-    let command = |arguments: &[journal::EncodedPath]| Command::new(arguments.iter().map(|argument| argument.0.clone()));
-    let reload = match &member.reload {
+    let verify = if member.verify.is_empty() { Verify::NotConfigured } else { Verify::endpoints(member.verify.clone()) };
+    Hooks::new()
+        .with_reload(recorded_reload(&member.reload))
+        .with_restart(member.restart.as_deref().map(command))
+        .with_verify(verify)
+}
+
+/// What of it could be written down: a call could not.
+fn recorded_reload(reload: &RecordedReload) -> Option<Reload> {
+    match reload {
         RecordedReload::None | RecordedReload::Call => None,
         RecordedReload::Command(arguments) => Some(Reload::Command(command(arguments))),
         RecordedReload::Signal { signal, pid_file } => {
             Some(Reload::Signal { signal: *signal, pid_file: pid_file.path().to_owned() })
         }
-    };
-    let verify = if member.verify.is_empty() { Verify::NotConfigured } else { Verify::endpoints(member.verify.clone()) };
-    Hooks::new().with_reload(reload).with_restart(member.restart.as_deref().map(command)).with_verify(verify)
+        RecordedReload::Steps(steps) => Some(Reload::Steps(steps.iter().filter_map(recorded_reload).collect())),
+    }
+}
+
+fn command(arguments: &[journal::EncodedPath]) -> Command {
+    Command::new(arguments.iter().map(|argument| argument.0.clone()))
 }

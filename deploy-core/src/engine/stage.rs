@@ -138,9 +138,13 @@ fn back_up(
     }
     let name = file.backup_name(id, index);
     let (directory, live) = file.live();
-    let refused = match host.link((directory, live), (hidden, &name)) {
-        Ok(()) => return linked(host, file, hidden, &name).map(Some),
-        Err(error) => error,
+    let refused = match file.in_place {
+        // A second name would show what is written over the file.
+        true => io::ErrorKind::Unsupported.into(),
+        false => match host.link((directory, live), (hidden, &name)) {
+            Ok(()) => return linked(host, file, hidden, &name).map(Some),
+            Err(error) => error,
+        },
     };
     let copy = matches!(
         refused.kind(),

@@ -2,7 +2,7 @@
 
 use crate::engine::group::{File, Group, Member};
 use crate::engine::overview::FileAction;
-use crate::engine::{advice, generation};
+use crate::engine::{advice, generation, in_place};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::host::{FileKind, Host, Status, SyncPoint};
@@ -47,18 +47,16 @@ impl Group<'_> {
                 }
             }
         }
-        let round: Vec<SyncPoint> = self
-            .files()
-            .filter(|file| file.switches())
-            .map(|file| SyncPoint::Directory(file.place.switched_in().clone()))
-            .collect();
+        let round: Vec<SyncPoint> = self.files().filter(|file| file.switches()).map(to_be_synced).collect();
         let place = self.files().find(|file| file.switches()).map(|file| file.place.switched_in().path().to_owned());
         self.host().sync(&without_repeats(round)).map_err(|error| {
             Error::new(ErrorKind::NotDurable, "the switch could not be put on the medium")
                 .with_next_step(advice(&error, place.as_deref().unwrap_or(self.state.root.path())))
                 .with_source(error)
                 .with_live(Live::Unknown)
-        })
+        })?;
+        in_place::sweep(self);
+        Ok(())
     }
 
     /// Stops if a destination is not what was inspected any more.
@@ -112,7 +110,10 @@ impl Group<'_> {
         let text = |name: std::ffi::OsString| name.to_string_lossy().into_owned();
         let old = file.before.as_ref().map(|before| facts(before.sha256.clone(), &before.status));
         let new = match (&file.wanted, &file.staged) {
-            (Some(wanted), Some(staged)) if switches => Some(facts(wanted.sha256.clone(), staged)),
+            (Some(wanted), Some(staged)) if switches => {
+                let inode = file.before.as_ref().filter(|_| file.in_place).map_or(staged.inode, |before| before.status.inode);
+                Some(Facts { inode, ..facts(wanted.sha256.clone(), staged) })
+            }
             _ if switches => None,
             _ => old.clone(),
         };
@@ -130,6 +131,7 @@ impl Group<'_> {
             old,
             new,
             changes: switches,
+            in_place: switches && file.in_place,
             generation: generation::record(self.id, file),
         }
     }
@@ -137,27 +139,34 @@ impl Group<'_> {
 
 fn member_record(member: &Member) -> MemberRecord {
     let hooks = &member.plan.hooks;
-    let encode = |arguments: &[std::ffi::OsString]| arguments.iter().map(|argument| argument.as_os_str().into()).collect();
     MemberRecord {
         target: member.name().to_owned(),
         plan: member.digest.clone(),
         backups: member.plan.backups,
         old_leaf: member.old_leaf.clone(),
         new_leaf: new_leaf(member),
-        reload: match &hooks.reload {
-            None => RecordedReload::None,
-            Some(Reload::Call(_)) => RecordedReload::Call,
-            Some(Reload::Command(command)) => RecordedReload::Command(encode(&command.arguments)),
-            Some(Reload::Signal { signal, pid_file }) => {
-                RecordedReload::Signal { signal: *signal, pid_file: EncodedPath::from(pid_file.as_path()) }
-            }
-        },
+        reload: hooks.reload.as_ref().map_or(RecordedReload::None, recorded),
         restart: hooks.restart.as_ref().map(|command| encode(&command.arguments)),
         verify: hooks.verify.list().0.to_vec(),
         baseline: member.baseline.clone(),
         hold: hold_after(member),
         before: member.marker.clone(),
     }
+}
+
+fn recorded(reload: &Reload) -> RecordedReload {
+    match reload {
+        Reload::Call(_) => RecordedReload::Call,
+        Reload::Command(command) => RecordedReload::Command(encode(&command.arguments)),
+        Reload::Signal { signal, pid_file } => {
+            RecordedReload::Signal { signal: *signal, pid_file: EncodedPath::from(pid_file.as_path()) }
+        }
+        Reload::Steps(steps) => RecordedReload::Steps(steps.iter().map(recorded).collect()),
+    }
+}
+
+fn encode(arguments: &[std::ffi::OsString]) -> Vec<EncodedPath> {
+    arguments.iter().map(|argument| argument.as_os_str().into()).collect()
 }
 
 /// The leaf that is live when the deployment has succeeded.
@@ -190,8 +199,17 @@ fn switch(host: &dyn Host, id: u64, index: usize, file: &File) -> Result<(), Err
     match file.action {
         FileAction::Keep => Ok(()),
         FileAction::Remove => host.unlink(to.0, to.1).map_err(failed),
+        FileAction::Replace if file.in_place => in_place::write(host, file).map_err(failed),
         FileAction::Create if file.place.status.is_none() => host.rename_new(from, to).map_err(failed),
         FileAction::Create | FileAction::Repair | FileAction::Replace => host.rename(from, to).map_err(failed),
+    }
+}
+
+/// What puts a switched name onto the medium.
+fn to_be_synced(file: &File) -> SyncPoint {
+    match file.in_place {
+        true => SyncPoint::File(file.place.directory.clone(), file.place.name.clone()),
+        false => SyncPoint::Directory(file.place.switched_in().clone()),
     }
 }
 

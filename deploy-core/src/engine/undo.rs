@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::context::Context;
 use crate::digest::{hex, sha256};
-use crate::engine::generation;
+use crate::engine::{generation, in_place};
 use crate::error::{Error, ErrorKind};
 use crate::generation::CURRENT;
 use crate::host::{Directory, FileKind, Host, Metadata, Status, SyncPoint};
@@ -31,7 +31,8 @@ pub(super) struct Recorded<'a> {
 pub(super) enum Now {
     /// Neither the old nor the new file.
     Foreign,
-    /// Nothing, where both were something. Putting the old file back overwrites nobody's.
+    /// Nothing, where both were something; or, where it is written in place, a part of each. Putting the old file back
+    /// overwrites nobody's.
     Missing,
     New,
     Old,
@@ -113,6 +114,16 @@ impl Recorded<'_> {
         let matches = |facts: &Option<Facts>| facts.as_ref().is_some_and(|facts| facts.sha256 == digest);
         let same_inode = |facts: &Option<Facts>| facts.as_ref().is_some_and(|facts| facts.inode == status.inode);
         let same_metadata = |facts: &Option<Facts>| facts.as_ref().is_some_and(|facts| is_like(facts, &status));
+        if record.in_place {
+            let as_before = matches(&record.old) && same_metadata(&record.old);
+            let half_done = || in_place::is_half_done(host, self, bytes.expose());
+            return Ok(match matches(&record.new) {
+                _ if as_before => Now::Old,
+                true => Now::New,
+                false if matches(&record.old) || half_done()? => Now::Missing,
+                false => Now::Foreign,
+            });
+        }
         Ok(match (matches(&record.old), matches(&record.new)) {
             (true, true) if same_inode(&record.old) => Now::Old,
             (true, true) if same_inode(&record.new) => Now::New,
@@ -137,6 +148,10 @@ impl Recorded<'_> {
         let Some(hidden) = &self.hidden else { return Err(self.failed("has lost its backup")) };
         let backup = OsStr::new(backup);
         let copy = self.checked_backup(host, hidden, backup)?;
+        if self.record.in_place {
+            let Some((bytes, _)) = copy else { return Err(self.failed("has lost its backup")) };
+            return in_place::restore(host, self, hidden, backup, &bytes).map_err(failed);
+        }
         let name = OsString::from(format!("{}.back", backup.to_string_lossy()));
         host.unlink(hidden, &name).map_err(failed)?;
         if let Err(error) = host.link((hidden, backup), (hidden, &name)) {

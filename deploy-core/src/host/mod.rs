@@ -120,6 +120,13 @@ pub trait Host: fmt::Debug + Send + Sync + 'static {
     /// `AlreadyExists`, and what writing and changing ownership give.
     fn create(&self, directory: &Directory, name: &OsStr, bytes: &[u8], metadata: &Metadata) -> io::Result<NewFile>;
 
+    /// Writes these bytes over those of an existing regular file, which keeps its inode. Not durable before [`Host::sync`]; what
+    /// fails in between leaves a part of each.
+    ///
+    /// # Errors
+    /// What writing gives.
+    fn overwrite(&self, directory: &Directory, name: &OsStr, bytes: &[u8]) -> io::Result<()>;
+
     /// Gives an existing regular file this owner, attributes and, last, mode.
     ///
     /// # Errors

@@ -62,6 +62,7 @@ fn begin() -> Begin {
         old: facts(5),
         new: facts(6),
         changes: true,
+        in_place: false,
         generation: None,
     };
     let absent = FileRecord { role: Role::Opaque, old: None, new: None, staged: None, backup: None, ..file.clone() };
@@ -83,7 +84,10 @@ fn begin() -> Begin {
         backups: 3,
         old_leaf: None,
         new_leaf: Some("01".repeat(32)),
-        reload: RecordedReload::Signal { signal: Signal::Hup, pid_file: Path::new("/run/x.pid").into() },
+        reload: RecordedReload::Steps(vec![
+            RecordedReload::Command(vec![OsStr::new("postmap").into(), name.as_os_str().into()]),
+            RecordedReload::Signal { signal: Signal::Hup, pid_file: Path::new("/run/x.pid").into() },
+        ]),
         restart: Some(vec![OsStr::new("systemctl").into(), name.as_os_str().into()]),
         verify: vec![Endpoint::new("127.0.0.1:443").with_server_name("www.example.test")],
         baseline: vec![None],

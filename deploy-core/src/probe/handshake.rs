@@ -28,7 +28,7 @@ pub(super) fn observe(
     let mut tls = client(endpoint, provider, &capture)?;
     let mut transport = Transport::connect(address, limit, cancellation)?;
     if let Some(protocol) = endpoint.starttls {
-        starttls::start(protocol, &mut transport)?;
+        starttls::start(protocol, &endpoint.tls_name()?.to_str(), &mut transport)?;
     }
     let failure = complete(&mut tls, &mut transport).err();
     if !capture.has_certificate() {

@@ -211,6 +211,7 @@ impl Target for FilesTarget {
             .with_file(PlanFile::new(&self.key, Role::Key, certificate.key_pem()))
             .with_backups(self.backups)
             .with_layout(self.layout.clone())
+            .with_in_place_allowed(true)
             .with_hooks(self.hooks.clone());
         Ok(Deployment::Files(plan))
     }

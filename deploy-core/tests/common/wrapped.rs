@@ -21,6 +21,7 @@ pub(crate) enum Op {
     Create,
     CreateChild,
     Link,
+    Overwrite,
     RemoveChild,
     Rename,
     RenameNew,
@@ -194,6 +195,16 @@ impl Host for Wrapped {
     fn create(&self, directory: &Directory, name: &OsStr, bytes: &[u8], metadata: &Metadata) -> io::Result<NewFile> {
         self.change(Op::Create, path(directory, name))?;
         self.inner.create(directory, name, bytes, metadata)
+    }
+
+    /// In two steps, so that a fault or a kill can leave the first half.
+    fn overwrite(&self, directory: &Directory, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
+        self.change(Op::Overwrite, path(directory, name))?;
+        let old = self.inner.read(directory, name, u64::MAX)?.map(|(bytes, _)| bytes.expose().to_vec()).unwrap_or_default();
+        let half = &bytes[..bytes.len() / 2];
+        self.inner.overwrite(directory, name, &[half, old.get(half.len()..).unwrap_or_default()].concat())?;
+        self.change(Op::Overwrite, path(directory, name))?;
+        self.inner.overwrite(directory, name, bytes)
     }
 
     fn set_metadata(&self, directory: &Directory, name: &OsStr, metadata: &Metadata) -> io::Result<Status> {

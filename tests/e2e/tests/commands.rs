@@ -156,3 +156,41 @@ fn fragments_beside_the_configuration_are_read_and_targets_can_be_chosen() {
     run.expect(0, "changed");
     assert!(world.path("live/second.key").exists());
 }
+
+#[test]
+fn discover_prints_a_target_for_what_nginx_serves_that_can_be_deployed_to() {
+    let (world, issued) = World::serving();
+    let served = Tree::untouched(&world.path("live"));
+    // A script, because every run here gets the paths of this world as its last arguments.
+    let shows = world.path("tools/show");
+    std::fs::write(&shows, world.nginx.validate_command().join(" ").replace(" -t ", " -T ")).unwrap();
+    let run = world.run(&["connectors", "discover", "nginx", "--", "sh", shows.to_str().unwrap()]);
+    assert_eq!(run.code, 0, "{run:#?}");
+    assert!(run.stdout.contains(world.fullchain().to_str().unwrap()), "{run:#?}");
+    assert_same(&served, &Tree::untouched(&world.path("live")));
+
+    // With the source and the commands of this world it is a configuration.
+    let source = world.path("source/www");
+    let text = run.stdout.replace("/etc/letsencrypt/live/www.example.test", source.to_str().unwrap());
+    world.configure_text(&text);
+    assert_eq!(world.run(&["check-config"]).code, 0, "{text}");
+    let run = world.run(&["verify", "--json"]);
+    assert_eq!((run.code, run.only()["endpoints"][0]["served"].as_str()), (0, Some(issued.fingerprint.as_str())), "{run:#?}");
+}
+
+#[test]
+fn discover_says_why_a_server_cannot_be_asked() {
+    let world = World::new();
+    for (arguments, words) in [
+        (vec!["nginx", "--", "no-such-program"], "was not found"),
+        (vec!["nginx", "--", "false"], "exit status 1"),
+        (vec!["exec"], "no configuration here"),
+    ] {
+        let command: Vec<&str> = ["connectors", "discover", "--json"].into_iter().chain(arguments).collect();
+        let run = world.run(&command);
+        assert_eq!(run.code, 1, "{run:#?}");
+        let message = run.document()["error"]["message"].as_str().unwrap();
+        assert!(message.contains(words), "{message}");
+    }
+    assert_eq!(world.run(&["connectors", "discover", "no-such-kind"]).code, 2);
+}

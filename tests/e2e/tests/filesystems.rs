@@ -90,6 +90,25 @@ fn f32_a_single_file_bind_mount_is_refused_with_advice() {
 }
 
 #[test]
+fn f32_a_single_file_bind_mount_is_written_in_place_where_that_is_allowed() {
+    let (world, _) = World::serving();
+    // As a container engine does it: the file outside keeps its name, and the mount is another one for it.
+    let outside = world.path("outside.crt");
+    std::fs::copy(world.fullchain(), &outside).unwrap();
+    let _mount = Mount::bind(&outside, &world.fullchain(), false);
+    let new = world.renew();
+    world.configure(&[world.front().set("allow_in_place", "true")]);
+    let run = world.deploy();
+    run.expect(0, "changed");
+    assert!(run.only()["degraded"].to_string().contains("in place"), "{run:#?}");
+    assert_eq!(std::fs::read_to_string(&outside).unwrap(), new.fullchain_pem);
+    world.assert_served(&new);
+    world.deploy().expect(0, "unchanged");
+    world.run(&["rollback", "front", "--json"]).expect(0, "changed");
+    assert_ne!(std::fs::read_to_string(&outside).unwrap(), new.fullchain_pem);
+}
+
+#[test]
 fn f33_an_immutable_file_is_refused_with_advice() {
     needs_root("it marks a file immutable");
     let (world, old) = World::serving();

@@ -176,6 +176,10 @@ impl Host for Counted {
         self.changes(true)?.symlink(directory, name, target)
     }
 
+    fn overwrite(&self, directory: &Directory, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
+        self.changes(true)?.overwrite(directory, name, bytes)
+    }
+
     fn append(&self, directory: &Directory, name: &OsStr, bytes: &[u8], durable: bool) -> io::Result<()> {
         self.changes(true)?.append(directory, name, bytes, durable)
     }

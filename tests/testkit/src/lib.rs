@@ -1,5 +1,5 @@
 //! Parts for testing certdeploy and connectors to it: certificates, TLS servers that can be told what to serve and how to
-//! fail, mail peers that speak STARTTLS, a real nginx, stand-ins for APIs, and a look at what is served.
+//! fail, peers that speak STARTTLS, a real nginx, stand-ins for APIs, and a look at what is served.
 //!
 //! ```
 //! use deploy_testkit::{Authority, Request, TlsServer, observe};
@@ -45,7 +45,7 @@ pub use plain_peer::{PlainBehaviour, PlainPeer};
 pub use plan_text::plan_text;
 pub use reloading_server::ReloadingServer;
 pub use scripted_command::{Order, ScriptedCommand};
-pub use starttls_peer::{Fault, MailProtocol, StartTlsPeer};
+pub use starttls_peer::{Fault, PlainProtocol, StartTlsPeer};
 pub use tls_server::{TlsServer, TlsServerBuilder};
 
 use std::sync::Arc;

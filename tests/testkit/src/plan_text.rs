@@ -33,13 +33,12 @@ pub fn plan_text(plan: &Plan) -> String {
         let minimal = if validate.minimal.is_some() { ", or a minimal configuration" } else { "" };
         line(&mut text, format_args!("validate: {}{minimal}", validate.command.display()));
     }
-    match &hooks.reload {
-        Some(Reload::Command(command)) => line(&mut text, format_args!("reload: {}", command.display())),
-        Some(Reload::Signal { signal, pid_file }) => {
-            line(&mut text, format_args!("reload: {signal:?} to {}", pid_file.display()))
+    for step in hooks.reload.as_ref().map(Reload::steps).unwrap_or_default() {
+        match step {
+            Reload::Command(command) => line(&mut text, format_args!("reload: {}", command.display())),
+            Reload::Signal { signal, pid_file } => line(&mut text, format_args!("reload: {signal:?} to {}", pid_file.display())),
+            reload => line(&mut text, format_args!("reload: {reload:?}")),
         }
-        Some(reload) => line(&mut text, format_args!("reload: {reload:?}")),
-        None => {}
     }
     if let Some(restart) = &hooks.restart {
         line(&mut text, format_args!("restart: {}", restart.display()));

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use deploy_core::host::Host;
 use deploy_core::secret::{SecretBytes, SecretString};
 use deploy_core::{Context, Error, ErrorKind};
-use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use http_body_util::BodyExt as _;
+use reqwest::header::{ETAG, HOST, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Url, redirect, retry};
 use zeroize::Zeroizing;
 
@@ -64,13 +65,14 @@ impl Client {
             message.headers_mut().insert(name, value.clone());
         }
         let failed = |error: reqwest::Error| failure::translate(&what, &self.remote, error);
-        let mut answer = self.client.execute(message).await.map_err(failed)?;
-        let body = read_body(&mut answer, self.limit).await.map_err(failed)?;
+        let answer = self.client.execute(message).await.map_err(failed)?;
+        let (status, mut headers) = (answer.status().as_u16(), answer.headers().clone());
+        let body = read_body(answer, &mut headers, self.limit).await.map_err(failed)?;
         let Some(body) = body else {
             let message = format!("the answer to {what} is longer than {} bytes", self.limit);
             return Err(Error::new(ErrorKind::Unavailable, message).with_next_step("see whether the URL leads to the API"));
         };
-        Ok(Response::new(what, answer.status().as_u16(), answer.headers().clone(), body, self.host.now(), self.shown.clone()))
+        Ok(Response::new(what, status, headers, body, self.host.now(), self.shown.clone()))
     }
 }
 
@@ -218,14 +220,29 @@ fn sensitive(name: &str, value: &SecretString) -> Result<(HeaderName, HeaderValu
     Ok((name, value))
 }
 
-/// `None`: it is too long.
-async fn read_body(answer: &mut reqwest::Response, limit: usize) -> Result<Option<SecretBytes>, reqwest::Error> {
+/// `None`: it is too long. An `ETag` may come after the body (Caddy 2.6 and 2.7), and counts as a header.
+async fn read_body(
+    answer: reqwest::Response,
+    headers: &mut HeaderMap,
+    limit: usize,
+) -> Result<Option<SecretBytes>, reqwest::Error> {
     let announced = answer.content_length().unwrap_or_default();
     if announced > limit as u64 {
         return Ok(None);
     }
     let mut body = Zeroizing::new(Vec::with_capacity(announced as usize));
-    while let Some(chunk) = answer.chunk().await? {
+    let mut stream = reqwest::Body::from(answer);
+    while let Some(frame) = stream.frame().await.transpose()? {
+        let chunk = match frame.into_data() {
+            Ok(chunk) => chunk,
+            Err(frame) => {
+                let trailers = frame.into_trailers().unwrap_or_default();
+                for (name, value) in trailers.iter().filter(|(name, _)| *name == ETAG) {
+                    headers.entry(name).or_insert_with(|| value.clone());
+                }
+                continue;
+            }
+        };
         if body.len() + chunk.len() > limit {
             return Ok(None);
         }

@@ -344,3 +344,21 @@ async fn a_unix_socket_is_asked_without_the_name_of_a_host() {
     let asked = asked.join().unwrap().to_ascii_lowercase();
     assert!(asked.starts_with("get /config http/1.1\r\n") && asked.contains("\r\nhost: \r\n"), "{asked}");
 }
+
+#[tokio::test]
+async fn an_etag_after_the_body_is_a_header_like_any_other() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 4096];
+        assert_ne!(stream.read(&mut request).unwrap(), 0);
+        let head = b"HTTP/1.1 200 OK\r\nTrailer: ETag\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+        stream.write_all(head).unwrap();
+        stream.write_all(b"2\r\nok\r\n0\r\nEtag: \"7\"\r\nX-Other: no\r\n\r\n").unwrap();
+    });
+    let world = World::new();
+    let answer = Client::builder(&url).build(&world.context).unwrap().send(Request::get(&["config"])).await.unwrap();
+    server.join().unwrap();
+    assert_eq!((answer.body().expose(), answer.header("etag"), answer.header("x-other")), (&b"ok"[..], Some("\"7\""), None));
+}

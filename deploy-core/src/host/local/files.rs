@@ -88,6 +88,16 @@ pub(super) fn set_metadata(directory: BorrowedFd<'_>, name: &OsStr, metadata: &M
     apply_metadata(&file, metadata)
 }
 
+/// Writes from the beginning and cuts off what is left: never empty in between, and every byte is an old or a new one.
+pub(super) fn overwrite(directory: BorrowedFd<'_>, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(|error| not_regular(error.into()))?;
+    check_regular(&status_of(&file)?)?;
+    write_all(&file, bytes)?;
+    rustix::fs::ftruncate(&file, bytes.len() as u64)?;
+    close(file)
+}
+
 /// Appends in one write where the system takes it in one.
 pub(super) fn append(directory: BorrowedFd<'_>, name: &OsStr, bytes: &[u8], durable: bool) -> io::Result<()> {
     let flags =

@@ -199,6 +199,11 @@ impl Host for Local {
         created
     }
 
+    fn overwrite(&self, directory: &Directory, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
+        check_name(name)?;
+        files::overwrite(handle(directory)?, name, bytes)
+    }
+
     fn set_metadata(&self, directory: &Directory, name: &OsStr, metadata: &Metadata) -> io::Result<Status> {
         check_name(name)?;
         files::set_metadata(handle(directory)?, name, metadata)

@@ -124,6 +124,7 @@ struct Input {
 struct Stream {
     pipe: Option<File>,
     kept: VecDeque<u8>,
+    limit: usize,
     dropped: bool,
 }
 
@@ -159,8 +160,8 @@ impl Running {
             pid,
             ended: rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok(),
             input: None,
-            stdout: Stream::new(None),
-            stderr: Stream::new(None),
+            stdout: Stream::new(None, command.output_limit),
+            stderr: Stream::new(None, command.output_limit),
         };
         let piped = (|| {
             for pipe in [&input, &stdout, &stderr].into_iter().flatten() {
@@ -173,8 +174,8 @@ impl Running {
             return Err(CommandError::Spawn(error));
         }
         running.input = input.zip(command.input.clone()).map(|(pipe, bytes)| Input { pipe: pipe.into(), bytes, written: 0 });
-        running.stdout = Stream::new(stdout.map(File::from));
-        running.stderr = Stream::new(stderr.map(File::from));
+        running.stdout = Stream::new(stdout.map(File::from), command.output_limit);
+        running.stderr = Stream::new(stderr.map(File::from), command.output_limit);
         Ok(running)
     }
 
@@ -307,13 +308,13 @@ impl Input {
 }
 
 impl Stream {
-    fn new(pipe: Option<File>) -> Self {
+    fn new(pipe: Option<File>, limit: usize) -> Self {
         // It may be a secret: a buffer that grows would leave copies behind.
-        let room = if pipe.is_some() { OUTPUT_LIMIT + CHUNK } else { 0 };
-        Self { pipe, kept: VecDeque::with_capacity(room), dropped: false }
+        let room = if pipe.is_some() { limit + CHUNK } else { 0 };
+        Self { pipe, kept: VecDeque::with_capacity(room), limit, dropped: false }
     }
 
-    /// Reads what is there, about `at_most` bytes of it, and keeps the last [`OUTPUT_LIMIT`].
+    /// Reads what is there, about `at_most` bytes of it, and keeps the end of it.
     fn read(&mut self, at_most: usize) {
         let mut buffer = Zeroizing::new([0; CHUNK]);
         let mut total = 0;
@@ -333,7 +334,7 @@ impl Stream {
 
     fn keep(&mut self, bytes: &[u8]) {
         self.kept.extend(bytes);
-        let excess = self.kept.len().saturating_sub(OUTPUT_LIMIT);
+        let excess = self.kept.len().saturating_sub(self.limit);
         if excess > 0 {
             self.kept.drain(..excess);
             self.dropped = true;

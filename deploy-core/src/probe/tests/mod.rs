@@ -1,6 +1,6 @@
 mod certificates;
 mod failures;
-mod mail;
+mod starttls;
 mod waiting;
 
 use std::net::SocketAddr;

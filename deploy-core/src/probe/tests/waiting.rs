@@ -1,6 +1,6 @@
 //! Waiting for a certificate.
 
-use deploy_testkit::{Fault, MailProtocol, StartTlsPeer, TlsServer};
+use deploy_testkit::{Fault, PlainProtocol, StartTlsPeer, TlsServer};
 
 use super::*;
 
@@ -74,7 +74,7 @@ fn failing_handshake_with_the_wanted_certificate_is_final() {
 #[test]
 fn refused_starttls_is_asked_again_until_the_deadline() {
     let issued = issue(&Authority::new(), KeyKind::EcP256);
-    let peer = StartTlsPeer::start(MailProtocol::Smtp, &issued, Fault::Refuse);
+    let peer = StartTlsPeer::start(PlainProtocol::Smtp, &issued, Fault::Refuse);
     let endpoint = named(peer.address()).with_starttls(StartTls::Smtp);
     let deadline = Instant::now() + Duration::from_millis(200);
     let failure = wait_for(&endpoint, &issued.fingerprint, &provider(), deadline, None).unwrap_err();

@@ -127,6 +127,13 @@ impl Host for Machine {
         Ok(state.status(inode))
     }
 
+    fn overwrite(&self, directory: &Directory, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let inode = state.found(inode_of(directory)?, name)?;
+        state.write(inode, bytes);
+        Ok(())
+    }
+
     fn append(&self, directory: &Directory, name: &OsStr, bytes: &[u8], durable: bool) -> io::Result<()> {
         let (mut state, parent) = (self.state(), inode_of(directory)?);
         let journal = directory.path().ends_with("journal");

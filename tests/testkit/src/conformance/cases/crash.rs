@@ -74,8 +74,9 @@ fn f28_reload_that_is_owed_is_paid<H: Harness>() {
     let mut paid = 0;
     for event in 1..MOST {
         let new = world.issue();
-        let plan = world.plan(&new);
         let died = world.deploy_and_die(&new, event);
+        // Of bytes that are random the plan has those that are there, once they are right.
+        let plan = world.plan(&new);
         let switched = plan.files.iter().all(|file| match &file.content {
             deploy_core::Content::Bytes(bytes) => std::fs::read(&file.path).is_ok_and(|found| found == bytes.expose()),
             _ => !file.path.exists(),

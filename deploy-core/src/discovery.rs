@@ -1,0 +1,125 @@
+//! What a server serves today, read out of its own configuration: the start of a target for it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::command::{Command, CommandError, Limits};
+use crate::context::Context;
+use crate::error::{Error, ErrorKind};
+use crate::host::{FileKind, Host};
+
+/// The longest configuration that is read, in bytes.
+const LIMIT: usize = 4 << 20;
+
+/// Links that may lead from one to the next (`MAXSYMLINKS` of Linux).
+const LINKS: usize = 40;
+
+/// One certificate that a server serves today.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Found {
+    /// The names that it is served for; may be empty.
+    pub names: Vec<String>,
+    /// Settings of a target that renews it.
+    pub settings: Map<String, Value>,
+}
+
+impl Found {
+    /// Served for these names, with nothing set yet.
+    pub fn new<N: Into<String>>(names: impl IntoIterator<Item = N>) -> Self {
+        Self { names: names.into_iter().map(Into::into).collect(), settings: Map::new() }
+    }
+
+    /// With one more setting. One that cannot be written as JSON is left out.
+    #[must_use]
+    pub fn with(mut self, setting: &str, value: impl Serialize) -> Self {
+        if let Ok(value) = serde_json::to_value(value) {
+            self.settings.insert(setting.to_owned(), value);
+        }
+        self
+    }
+}
+
+/// A look at this host, which changes nothing.
+#[derive(Debug)]
+pub struct Look<'a> {
+    context: &'a Context,
+    instead: Option<Command>,
+}
+
+impl<'a> Look<'a> {
+    /// A look through the host of a context.
+    #[must_use]
+    pub fn new(context: &'a Context) -> Self {
+        Self { context, instead: None }
+    }
+
+    /// With another command in place of the one by which a server usually shows its configuration.
+    #[must_use]
+    pub fn with_command(mut self, command: impl Into<Option<Command>>) -> Self {
+        self.instead = command.into();
+        self
+    }
+
+    /// What a server's command prints about its configuration: `usual`, or what the operator named in its place.
+    ///
+    /// # Errors
+    /// It is not there, fails, takes longer than 30 seconds or prints more than four megabytes.
+    pub fn run(&self, usual: &[&str]) -> Result<String, Error> {
+        let mut command = self.instead.clone().unwrap_or_else(|| Command::new(usual));
+        command.output_limit = LIMIT;
+        let failed = |message: String| {
+            Error::new(ErrorKind::PlanInvalid, message)
+                .with_next_step("write the right command after `--`, as in `certdeploy connectors discover nginx -- nginx -T`")
+        };
+        let limits = Limits::new(self.context.deadline(), Some(self.context.cancellation()));
+        let output = self.context.host().run(&command, None, &limits).map_err(|error| {
+            let text = match &error {
+                CommandError::NotFound { .. } => "is not on this host",
+                _ => "did not show its configuration",
+            };
+            failed(format!("`{}` {text}", command.display())).with_source(error)
+        })?;
+        if !output.success() {
+            return Err(failed(format!("`{}` failed: {}", command.display(), output.verdict())));
+        }
+        if output.truncated {
+            return Err(failed(format!("`{}` prints more than {LIMIT} bytes", command.display())));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The text of a file, or of the one that a link leads to; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// It cannot be read, or is longer than four megabytes.
+    pub fn read(&self, path: &Path) -> Result<Option<String>, Error> {
+        let host = self.context.host();
+        let read = followed(host, path).and_then(|path| host.read_path(&path, LIMIT as u64)).map_err(|error| {
+            Error::new(ErrorKind::PermissionDenied, format!("{} cannot be read", path.display()))
+                .with_source(error)
+                .with_next_step("run it as a user who may read the server's configuration")
+        })?;
+        Ok(read.map(|(bytes, _)| String::from_utf8_lossy(bytes.expose()).into_owned()))
+    }
+}
+
+/// What a path stands for after all links.
+fn followed(host: &dyn Host, path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        let is_link = host.path_status(&path)?.is_some_and(|status| status.kind == FileKind::Symlink);
+        let (Some(parent), Some(name), true) = (path.parent(), path.file_name(), is_link) else { return Ok(path) };
+        path = parent.join(host.read_link(&host.open_directory(parent)?, name)?);
+    }
+    Err(io::Error::other("too many links"))
+}
+
+/// The error of a kind whose server cannot be asked.
+pub(crate) fn not_possible(kind: &str) -> Error {
+    Error::new(ErrorKind::PlanInvalid, format!("{kind} has no configuration here that could be read"))
+        .with_next_step("see the page of this kind for a configuration that works as pasted")
+}
