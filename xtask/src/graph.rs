@@ -9,7 +9,7 @@ use crate::{Outcome, shell};
 /// The budget: a shipped package, and the most crates that it may pull in with all its features, build scripts' included and
 /// itself not. Each has a little room over what was measured; more than that is a decision, and is made here.
 const BUDGETS: &[(&str, usize)] = &[
-    ("certdeploy", 170),
+    ("certdeploy", 200),
     ("deploy-apache", 61),
     ("deploy-caddy", 126),
     ("deploy-caddy-api", 127),
