@@ -46,6 +46,7 @@ mod error;
 mod event;
 mod generation;
 mod history;
+mod hooks;
 pub mod host;
 mod journal;
 mod lock;
@@ -75,9 +76,8 @@ pub use engine::{
 };
 pub use error::{Error, ErrorKind, Retry};
 pub use event::{Discard, Event, EventSink};
-pub use plan::{
-    Content, Defaults, Hooks, Layout, LinkPolicy, Minimal, Plan, PlanFile, Reload, ReloadCall, Role, Validate, Verify,
-};
+pub use hooks::{Hooks, Minimal, Reload, ReloadCall, Validate, Verify};
+pub use plan::{Content, Defaults, Layout, LinkPolicy, Plan, PlanFile, Role};
 pub use push::{Observed, Push, Snapshot, Validation};
 pub use report::{Degraded, Fingerprints, Live, Outcome, Report, Rung, Stage};
 pub use target::{Capabilities, Deployment, Recovery, Target};

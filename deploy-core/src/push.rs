@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::certificate::Certificate;
 use crate::context::Context;
 use crate::error::Error;
-use crate::plan::Verify;
+use crate::hooks::Verify;
 use crate::report::Rung;
 use crate::secret::SecretBytes;
 

@@ -11,8 +11,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::command::Command;
+use crate::hooks::Reload;
 use crate::host::Signal;
-use crate::plan::Reload;
 
 mod check;
 mod default;

@@ -9,7 +9,8 @@ use serde::Serialize;
 use crate::certificate::Certificate;
 use crate::context::Context;
 use crate::error::Error;
-use crate::plan::{Hooks, Plan};
+use crate::hooks::Hooks;
+use crate::plan::Plan;
 use crate::push::Push;
 
 /// One place that a certificate can be deployed to. An agent holds `Box<dyn Target>`.

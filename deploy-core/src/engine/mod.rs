@@ -39,7 +39,8 @@ use std::path::Path;
 
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
-use crate::plan::{Plan, Reload};
+use crate::hooks::Reload;
+use crate::plan::Plan;
 use crate::report::Report;
 
 /// Deploys to the targets of one service: usually one target, or several that one reload serves.

@@ -11,10 +11,11 @@ use crate::engine::overview::{FileAction, FilePreview, FileState, Preview, Targe
 use crate::engine::validate::{Scratch, Staged, check_staged};
 use crate::engine::{block_on, check, push, second_names};
 use crate::error::{Error, ErrorKind};
+use crate::hooks::Reload;
 use crate::host::Metadata;
 use crate::journal;
 use crate::lock::LockKeys;
-use crate::plan::{Plan, Reload};
+use crate::plan::Plan;
 use crate::probe::probe;
 use crate::push::Validation;
 use crate::report::{Degraded, Report};

@@ -9,7 +9,7 @@ use crate::engine::group::{Group, Member};
 use crate::engine::inspect::reached;
 use crate::engine::liveness::{Settled, Watch};
 use crate::error::{Error, ErrorKind, Retry};
-use crate::plan::{Reload, Verify};
+use crate::hooks::{Reload, Verify};
 use crate::probe::{Endpoint, probe, wait_for, wait_while};
 use crate::report::{Rung, Stage};
 use crate::state::Verified;

@@ -9,8 +9,8 @@ use crate::engine::prove::{Direction, run, tell, verify_old};
 use crate::engine::undo::{self, Recorded};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
+use crate::hooks::Reload;
 use crate::journal::Begin;
-use crate::plan::Reload;
 use crate::report::{Live, Stage};
 
 /// How long the way back may take, of its own.

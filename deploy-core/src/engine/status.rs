@@ -10,8 +10,9 @@ use crate::engine::overview::{EndpointStatus, SetStatus, TargetStatus, Verificat
 use crate::engine::push::observe;
 use crate::engine::{block_on, group};
 use crate::error::Error;
+use crate::hooks::Verify;
 use crate::journal;
-use crate::plan::{Plan, Verify};
+use crate::plan::Plan;
 use crate::probe::{Endpoint, probe};
 use crate::state::{Marker, TARGETS, read_marker};
 use crate::target::{Deployment, Recovery};

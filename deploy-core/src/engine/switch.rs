@@ -5,9 +5,9 @@ use crate::engine::overview::FileAction;
 use crate::engine::{advice, generation, in_place};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
+use crate::hooks::Reload;
 use crate::host::{FileKind, Host, Status, SyncPoint};
 use crate::journal::{Begin, EncodedPath, Facts, FileRecord, Journal, Member as MemberRecord, RecordedReload};
-use crate::plan::Reload;
 use crate::report::{Live, Rung, Stage};
 use crate::state::Hold;
 
