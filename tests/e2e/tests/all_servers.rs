@@ -13,6 +13,8 @@ mod apache;
 mod caddy;
 #[path = "../../../connectors/dovecot/tests/server/mod.rs"]
 mod dovecot;
+#[path = "../../../connectors/envoy/tests/server/mod.rs"]
+mod envoy;
 #[path = "../../../connectors/haproxy/tests/server/mod.rs"]
 mod haproxy;
 #[path = "../../../connectors/lighttpd/tests/server/mod.rs"]
@@ -117,6 +119,7 @@ struct Worlds {
     _apache: apache::Server,
     _caddy: caddy::Server,
     _dovecot: dovecot::Server,
+    _envoy: envoy::Server,
     _haproxy: haproxy::Server,
     _lighttpd: lighttpd::Server,
     _postfix: postfix::Server,
@@ -152,6 +155,14 @@ impl Worlds {
         let dovecot_target = target(&dovecot.fullchain, &dovecot.key, dovecot.imaps)
             .command("validate", &dovecot.check_command())
             .command("reload", &dovecot_reload.command());
+
+        let envoy = envoy::Server::prepare(&directory("envoy")).unwrap();
+        let envoy_target = target(&envoy.sds, &envoy.sds, envoy.address)
+            .without("fullchain")
+            .without("key")
+            .path("sds", &envoy.sds)
+            .text("secret_name", envoy::SECRET)
+            .command("reload", &envoy.start_command("wanted.json"));
 
         let haproxy = haproxy::Server::start(&directory("haproxy")).unwrap();
         let crt_list = haproxy.directory.join("tls");
@@ -203,6 +214,7 @@ impl Worlds {
             Served::new("apache", apache.address, apache_target),
             Served::new("caddy", caddy.address, caddy_target),
             Served::new("dovecot", dovecot.imaps, dovecot_target),
+            Served::new("envoy", envoy.address, envoy_target),
             Served::new("haproxy", haproxy.address, haproxy_target),
             Served::new("lighttpd", lighttpd.address, lighttpd_target),
             Served::new("postfix", postfix.smtps, postfix_target),
@@ -217,6 +229,7 @@ impl Worlds {
             _apache: apache,
             _caddy: caddy,
             _dovecot: dovecot,
+            _envoy: envoy,
             _haproxy: haproxy,
             _lighttpd: lighttpd,
             _postfix: postfix,
