@@ -12,7 +12,7 @@ use deploy_core::{Certificate, Connector as _, Target, secret::SecretBytes};
 use deploy_core::{Context, ErrorKind, Job, Outcome, Report, Stage, deploy};
 use deploy_haproxy::{Haproxy, HaproxySettings};
 use deploy_testkit::conformance::NAME;
-use deploy_testkit::{Authority, Issued, Order, Request, observe, provider};
+use deploy_testkit::{Authority, Issued, Order, Request, observe, own_address, provider};
 use tempfile::TempDir;
 
 use crate::server::gate::Gate;
@@ -261,7 +261,7 @@ fn a_socket_without_level_admin_is_an_error_that_says_so() {
 fn haproxy_is_told_over_a_port() {
     let root = TempDir::new().unwrap();
     fs::create_dir(root.path().join("tls")).unwrap();
-    let port = server::own_address();
+    let port = own_address();
     let line = format!("stats socket ipv4@{port} level admin");
     let server = Server::start_with(root.path(), &format!("crt {}/tls", root.path().display()), &[&line]).unwrap();
     let mut world = World::with(root, server);
