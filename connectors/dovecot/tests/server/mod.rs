@@ -122,6 +122,16 @@ impl Server {
         ["/usr/bin/doveconf", "-n", "-c", &used].map(str::to_owned).to_vec()
     }
 
+    /// The command that runs it in the foreground.
+    pub(crate) fn shadow_command(&self) -> Vec<String> {
+        let used = self.directory.join("dovecot.conf").display().to_string();
+        [DOVECOT, "-F", "-c", &used].map(str::to_owned).to_vec()
+    }
+
+    pub(crate) fn pid_file(&self) -> PathBuf {
+        self.directory.join("run/master.pid")
+    }
+
     /// What it has said so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
@@ -134,7 +144,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let Ok(master) = std::fs::read_to_string(self.directory.join("run/master.pid")) else { return };
+        let Ok(master) = std::fs::read_to_string(self.pid_file()) else { return };
         drop(Command::new("kill").arg(master.trim()).status());
     }
 }
