@@ -166,7 +166,7 @@ tlsmgr unix - - n 1000? 1 tlsmgr
 }
 
 /// Postfix waits for two seconds where a file of its configuration is new, for somebody may still be writing.
-fn write_old(path: &Path, text: &str) -> Result<(), String> {
+pub(crate) fn write_old(path: &Path, text: &str) -> Result<(), String> {
     let mut file = File::create(path).map_err(failed(path))?;
     file.write_all(text.as_bytes()).map_err(failed(path))?;
     file.set_modified(SystemTime::now() - Duration::from_secs(60)).map_err(failed(path))
