@@ -270,6 +270,27 @@ fn haproxy_is_told_over_a_port() {
     world.deployed(&world.issue());
 }
 
+#[test]
+fn a_file_that_haproxy_would_not_serve_is_refused_before_the_switch() {
+    let mut world = World::start();
+    world.settings.shadow = CommandSetting::Arguments(world.server.shadow_command());
+    let old = world.issue();
+    for issued in [&world.issue(), &old] {
+        let report = world.deploy(issued);
+        assert_eq!((report.outcome, report.degraded.len()), (Outcome::Changed, 0), "{report:?}");
+        assert_eq!(world.served(), issued.fingerprint);
+    }
+    // After a restart, HAProxy would look elsewhere. `haproxy -c` has nothing against that.
+    let elsewhere = world.root.path().join("elsewhere.pem");
+    fs::write(&elsewhere, combined(&world.issue())).unwrap();
+    world.server.configure("haproxy.cfg", &format!("crt {}", elsewhere.display())).unwrap();
+    let report = world.deploy(&world.issue());
+    assert_eq!((report.outcome, report.stage), (Outcome::Rejected, Stage::Validate), "{report:?}");
+    let message = report.error.unwrap().full_message();
+    assert!(message.contains("a private copy of the server"), "{message}");
+    assert_eq!((world.served(), fs::read_to_string(&world.server.combined).unwrap()), (old.fingerprint.clone(), combined(&old)));
+}
+
 /// Two HAProxys that serve one file.
 struct Two {
     first: World,

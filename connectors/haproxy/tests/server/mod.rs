@@ -80,6 +80,11 @@ impl Server {
         [HAPROXY, "-c", "-f", &self.directory.join("haproxy.cfg").display().to_string()].map(str::to_owned).to_vec()
     }
 
+    /// The command that runs it in the foreground, without a master process.
+    pub(crate) fn shadow_command(&self) -> Vec<String> {
+        [HAPROXY, "-db", "-f", &self.directory.join("haproxy.cfg").display().to_string()].map(str::to_owned).to_vec()
+    }
+
     /// A command that takes this configuration and has the master read it.
     pub(crate) fn reload_command(&self, configuration: &str) -> Vec<String> {
         let copy = format!("cp '{0}/{configuration}' '{0}/haproxy.cfg'", self.directory.display());
