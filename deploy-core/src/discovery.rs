@@ -92,6 +92,30 @@ impl<'a> Look<'a> {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// A server's configuration out of its one file, or what the command prints that the operator named in its place.
+    ///
+    /// # Errors
+    /// As [`Self::run`] and [`Self::read`], and if there is no such file.
+    pub fn show(&self, usual: &Path) -> Result<String, Error> {
+        if self.instead.is_some() {
+            return self.run(&[]);
+        }
+        self.read(usual)?.ok_or_else(|| {
+            Error::new(ErrorKind::PlanInvalid, format!("{} is not on this host", usual.display())).with_next_step(
+                "write a command that prints the configuration after `--`, as in \
+                 `certdeploy connectors discover haproxy -- cat /srv/haproxy.cfg`",
+            )
+        })
+    }
+
+    /// Whether this is a directory of this host, or a link to one. Of a path in a container nobody can tell.
+    #[must_use]
+    pub fn is_directory(&self, path: &Path) -> bool {
+        let host = self.context.host();
+        let status = followed(host, path).and_then(|path| host.path_status(&path));
+        status.ok().flatten().is_some_and(|status| status.kind == FileKind::Directory)
+    }
+
     /// The text of a file, or of the one that a link leads to; `None` if it does not exist.
     ///
     /// # Errors
@@ -122,4 +146,38 @@ fn followed(host: &dyn Host, path: &Path) -> io::Result<PathBuf> {
 pub(crate) fn not_possible(kind: &str) -> Error {
     Error::new(ErrorKind::PlanInvalid, format!("{kind} has no configuration here that could be read"))
         .with_next_step("see the page of this kind for a configuration that works as pasted")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::disallowed_methods, reason = "tests that prepare files")]
+
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_shown_out_of_its_file_or_by_the_command_in_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, link] = ["real.cfg", "usual.cfg"].map(|name| directory.path().join(name));
+        let context = Context::new(directory.path().join("state"), deploy_testkit::provider());
+        let look = Look::new(&context);
+        let error = look.show(&link).unwrap_err();
+        assert!(error.next_step().contains("after `--`"), "{}", error.next_step());
+
+        std::fs::write(&file, "bind :443").unwrap();
+        std::os::unix::fs::symlink("real.cfg", &link).unwrap();
+        assert_eq!(look.show(&link).unwrap(), "bind :443");
+        let look = Look::new(&context).with_command(Command::new(["echo", "bind :8443"]));
+        assert_eq!(look.show(&link).unwrap(), "bind :8443\n");
+    }
+
+    #[test]
+    fn a_link_to_a_directory_is_a_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(".", &link).unwrap();
+        let context = Context::new(directory.path().join("state"), deploy_testkit::provider());
+        let look = Look::new(&context);
+        assert!(look.is_directory(&link) && look.is_directory(directory.path()));
+        assert!(!look.is_directory(&directory.path().join("missing")));
+    }
 }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use deploy_caddy_api::CaddyApi;
 use deploy_core::secret::SecretBytes;
 use deploy_core::{Certificate, Context, Job, Outcome, Registry, deploy};
-use deploy_testkit::{Authority, Request, observe, provider};
+use deploy_testkit::{Authority, Request, observe, own_address, provider};
 use tempfile::TempDir;
 
-use crate::caddy::{Caddy, own_address};
+use crate::caddy::Caddy;
 
 const NAME: &str = "www.example.com";
 

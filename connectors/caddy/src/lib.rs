@@ -29,11 +29,12 @@
 
 mod client;
 mod config;
+mod discovery;
 mod target;
 
 pub use config::{Admin, CaddySettings};
 
-use deploy_core::{Capabilities, Connector, SettingError, Target};
+use deploy_core::{Capabilities, Connector, Error, Found, Look, SettingError, Target};
 
 /// The kind `caddy`.
 #[derive(Clone, Copy, Debug)]
@@ -49,5 +50,9 @@ impl Connector for Caddy {
     fn build(name: &str, settings: CaddySettings) -> Result<Box<dyn Target>, SettingError> {
         settings.check()?;
         Ok(Box::new(target::CaddyTarget::new(name, settings)))
+    }
+
+    fn discover(look: &Look<'_>) -> Result<Vec<Found>, Error> {
+        discovery::discover(look)
     }
 }

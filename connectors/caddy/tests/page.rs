@@ -9,8 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use deploy_caddy::Caddy;
+use deploy_core::command::Command;
 use deploy_core::secret::SecretBytes;
-use deploy_core::{Certificate, Context, Job, Outcome, Registry, deploy};
+use deploy_core::{Certificate, Context, Job, Look, Outcome, Registry, deploy};
 use deploy_testkit::{Authority, Request, observe, provider};
 use tempfile::TempDir;
 
@@ -59,4 +60,23 @@ async fn the_configuration_of_the_page_works_as_it_stands_there() {
         assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
         assert_eq!(observe::served_fingerprint(address, Some(NAME)).unwrap(), issued.fingerprint);
     }
+}
+
+#[test]
+fn what_caddy_shows_of_its_configuration_is_understood() {
+    let root = TempDir::new().unwrap();
+    let caddyfile = root.path().join("Caddyfile");
+    fs::write(&caddyfile, block("caddyfile") + "other.example.com {\n\trespond ok\n}\n").unwrap();
+    let context = Context::new(root.path().join("state"), provider());
+    let command = Command::new(["caddy", "adapt", "--config", caddyfile.to_str().unwrap()]);
+    let look = Look::new(&context).with_command(command);
+    let found = Registry::new().with::<Caddy>().get("caddy").unwrap().discover(&look).unwrap();
+    let [found] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(found.names, [NAME]);
+    let expected = serde_json::json!({
+        "fullchain": "/etc/caddy/tls/www.crt",
+        "key": "/etc/caddy/tls/www.key",
+        "verify": [{ "connect": "127.0.0.1:443", "server_name": NAME }],
+    });
+    assert_eq!(serde_json::Value::Object(found.settings.clone()), expected);
 }

@@ -12,10 +12,10 @@ use deploy_core::secret::SecretBytes;
 use deploy_core::settings::{CommandSetting, Period, ReloadSetting};
 use deploy_core::{Certificate, Connector as _, Context, ErrorKind, Job, Outcome, Report, Target, deploy};
 use deploy_testkit::conformance::NAME;
-use deploy_testkit::{Authority, Issued, Request, observe, provider, write_pair};
+use deploy_testkit::{Authority, Issued, Request, observe, own_address, provider, write_pair};
 use tempfile::TempDir;
 
-use crate::server::{Server, own_address};
+use crate::server::Server;
 
 /// A Caddy that serves a first certificate.
 struct World {

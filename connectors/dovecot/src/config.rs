@@ -36,6 +36,16 @@ pub struct DovecotSettings {
     #[serde(default = "default_validate")]
     pub validate: CommandSetting,
 
+    /// The command that runs Dovecot in the foreground, with the real configuration.
+    ///
+    /// Before anything live changes it is started in a private view in which the new files already stand at their places, on a
+    /// network of its own, and has to serve them there at the addresses of `verify`. Nobody else can reach it, what it writes
+    /// is thrown away, and it ends with the look. It takes root; without, or without `verify`, the report says that it was
+    /// left out. `[]` starts nothing. Default: `["dovecot", "-F"]`.
+    /// Example: `shadow = ["dovecot", "-F", "-c", "/srv/dovecot/dovecot.conf"]`.
+    #[serde(default = "default_shadow")]
+    pub shadow: CommandSetting,
+
     /// How Dovecot is told to take up new files: a command, a systemd unit, or a signal.
     ///
     /// `doveadm reload` fails when Dovecot does not run. `[]` tells nothing. Default: `["doveadm", "reload"]`.
@@ -43,6 +53,14 @@ pub struct DovecotSettings {
     /// `reload = { signal = "HUP", pid_file = "/run/dovecot/master.pid" }`.
     #[serde(default = "default_reload")]
     pub reload: ReloadSetting,
+
+    /// The file in which Dovecot's master process writes its number (`master.pid` in `base_dir`): the process in it must go on
+    /// running through a reload.
+    ///
+    /// Default: `/run/dovecot/master.pid`, on Debian, RHEL and Alpine.
+    /// Example: `pid_file = "/srv/dovecot/run/master.pid"`.
+    #[serde(default = "default_pid_file")]
+    pub pid_file: PathBuf,
 
     /// The owner of both files, by name or number. To change it takes root. Dovecot reads them as root.
     ///
@@ -104,7 +122,9 @@ impl DovecotSettings {
             fullchain: fullchain.into(),
             key: key.into(),
             validate: default_validate(),
+            shadow: default_shadow(),
             reload: default_reload(),
+            pid_file: default_pid_file(),
             owner: None,
             group: None,
             mode: None,
@@ -120,7 +140,9 @@ impl DovecotSettings {
         check_path("fullchain", &self.fullchain)?;
         check_path("key", &self.key)?;
         check_command("validate", &self.validate)?;
+        check_command("shadow", &self.shadow)?;
         check_reload("reload", &self.reload)?;
+        check_path("pid_file", &self.pid_file)?;
         check_principal("owner", self.owner.as_deref())?;
         check_principal("group", self.group.as_deref())?;
         check_key_mode("key_mode", self.key_mode)?;
@@ -132,6 +154,14 @@ fn default_validate() -> CommandSetting {
     CommandSetting::new(&["doveconf", "-n"])
 }
 
+fn default_shadow() -> CommandSetting {
+    CommandSetting::new(&["dovecot", "-F"])
+}
+
 fn default_reload() -> ReloadSetting {
     ReloadSetting::Command(CommandSetting::new(&["doveadm", "reload"]))
+}
+
+fn default_pid_file() -> PathBuf {
+    PathBuf::from("/run/dovecot/master.pid")
 }

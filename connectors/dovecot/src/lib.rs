@@ -21,15 +21,16 @@
 //! ```
 //!
 //! What decided the design, seen with Dovecot 2.3: its checker opens no certificate, and a reload answers 0 for a pair that does not
-//! match. Dovecot then goes on, offers TLS and fails for every client; so the engine's own checks come before the switch,
-//! and a handshake after it.
+//! match. Dovecot then goes on, offers TLS and fails for every client; so it is started in private before the switch (`shadow`),
+//! and asked for a handshake after it.
 
 mod config;
+mod discovery;
 mod target;
 
 pub use config::DovecotSettings;
 
-use deploy_core::{Capabilities, Connector, SettingError, Target};
+use deploy_core::{Capabilities, Connector, Error, Found, Look, SettingError, Target};
 
 /// The kind `dovecot`.
 #[derive(Clone, Copy, Debug)]
@@ -38,12 +39,16 @@ pub struct Dovecot;
 
 impl Connector for Dovecot {
     const KIND: &'static str = "dovecot";
-    const SUMMARY: &'static str = "Dovecot: files and a reload";
-    const CAPABILITIES: Capabilities = Capabilities::FILES;
+    const SUMMARY: &'static str = "Dovecot: files and a reload, tried before in private";
+    const CAPABILITIES: Capabilities = Capabilities::FILES.with_staged_validation();
     type Settings = DovecotSettings;
 
     fn build(name: &str, settings: DovecotSettings) -> Result<Box<dyn Target>, SettingError> {
         settings.check()?;
         Ok(Box::new(target::DovecotTarget::new(name, settings)))
+    }
+
+    fn discover(look: &Look<'_>) -> Result<Vec<Found>, Error> {
+        discovery::discover(look)
     }
 }

@@ -58,7 +58,9 @@ impl DovecotTarget {
         let verify = Verify::from_setting(settings.verify.clone()).with_timeout(settings.verify_timeout.duration());
         Hooks::new()
             .with_validate(settings.validate.command().map(Validate::new))
+            .with_shadow(settings.shadow.command())
             .with_reload(settings.reload.reload())
+            .with_pid_files([settings.pid_file.clone()])
             .with_verify(verify)
     }
 }

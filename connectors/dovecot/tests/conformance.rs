@@ -57,7 +57,9 @@ impl Harness for World {
         let endpoint = |address: SocketAddr| Endpoint::new(address.to_string()).with_server_name(NAME);
         let mut settings = DovecotSettings::new(&self.server.fullchain, &self.server.key);
         settings.validate = CommandSetting::Arguments(self.checker.command());
+        settings.shadow = CommandSetting::Arguments(self.server.shadow_command());
         settings.reload = ReloadSetting::Command(CommandSetting::Arguments(self.reload.command()));
+        settings.pid_file = self.server.pid_file();
         settings.verify = Some(vec![endpoint(self.server.imap).with_starttls(StartTls::Imap), endpoint(self.server.imaps)]);
         settings.verify_timeout = Period::new(Duration::from_secs(2));
         settings

@@ -7,10 +7,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use deploy_core::command::Command;
 use deploy_core::secret::SecretBytes;
-use deploy_core::{Certificate, Context, Error, ErrorKind, Job, Outcome, Registry, Report, deploy};
+use deploy_core::{Certificate, Context, Error, ErrorKind, Job, Look, Outcome, Registry, Report, Rung, Stage, deploy};
 use deploy_dovecot::Dovecot;
-use deploy_testkit::{Authority, Issued, Order, Request, ScriptedCommand, observe, provider};
+use deploy_testkit::{Authority, Issued, KeyKind, Order, Request, ScriptedCommand, observe, provider};
 use tempfile::TempDir;
 
 use crate::server::{Server, can_start};
@@ -64,6 +65,8 @@ impl World {
         ["name", "certificate"].iter().for_each(|field| drop(target.remove(*field).unwrap()));
         target.insert("validate".to_owned(), self.server.check_command().into());
         target.insert("reload".to_owned(), reload.to_vec().into());
+        target.insert("shadow".to_owned(), self.server.shadow_command().into());
+        target.insert("pid_file".to_owned(), self.server.pid_file().display().to_string().into());
         target.insert("verify_timeout".to_owned(), "2s".into());
         let settings = serde_json::to_value(target).unwrap();
         let target = Registry::new().with::<Dovecot>().get("dovecot").unwrap().build("dovecot", settings).unwrap();
@@ -132,6 +135,52 @@ async fn bad_pair_is_seen_and_rolled_back_although_checker_and_reload_accept_it(
     assert_eq!((report.outcome, kind(&report)), (Outcome::RolledBack, Some(ErrorKind::VerifyFailed)), "{report:?}");
     assert!(world.server.log().contains("Key is for a different cert"), "{}", world.server.log());
     world.assert_served(&old);
+}
+
+#[tokio::test]
+async fn certificate_that_dovecot_cannot_use_is_refused_before_the_switch() {
+    if !can_start() {
+        return;
+    }
+    let world = World::start();
+    let old = world.issue();
+    assert_eq!(world.deploy(&old, &world.reload()).await.outcome, Outcome::Changed);
+
+    // OpenSSL takes the elliptic key at this level, and no RSA key of 2048 bits. `doveconf -n` does not ask.
+    let strict = world.adapted(&block("ini 10-ssl.conf")) + "ssl_cipher_list = DEFAULT@SECLEVEL=3\n";
+    for name in ["wanted.conf", "dovecot.conf"] {
+        world.server.configure(name, &strict).unwrap();
+    }
+    let short = world.authority.issue(&Request::new(&[NAME]).key(KeyKind::Rsa2048));
+    let report = world.deploy(&short, &world.reload()).await;
+    assert_eq!((report.outcome, report.stage), (Outcome::Rejected, Stage::Validate), "{report:?}");
+    let message = report.error.unwrap().full_message();
+    assert!(message.contains("a private copy of the server"), "{message}");
+    assert_eq!(fs::read_to_string(&world.server.fullchain).unwrap(), old.fullchain_pem);
+    world.assert_served(&old);
+
+    let long = world.issue();
+    let report = world.deploy(&long, &world.reload()).await;
+    assert_eq!((report.outcome, report.validated, report.degraded.len()), (Outcome::Changed, Rung::V6, 0), "{report:?}");
+    world.assert_served(&long);
+}
+
+#[test]
+fn what_dovecot_shows_of_its_configuration_is_understood() {
+    if !can_start() {
+        return;
+    }
+    let world = World::prepare();
+    let used = world.server.directory.join("wanted.conf").display().to_string();
+    let look = Look::new(&world.context).with_command(Command::new(["doveconf", "-nP", "-c", &used]));
+    let found = Registry::new().with::<Dovecot>().get("dovecot").unwrap().discover(&look).unwrap();
+    let [found] = &found[..] else { panic!("{found:?}") };
+    let expected = serde_json::json!({
+        "fullchain": world.server.fullchain,
+        "key": world.server.key,
+        "verify": [{ "connect": world.server.imap.to_string(), "starttls": "imap" }],
+    });
+    assert_eq!(serde_json::Value::Object(found.settings.clone()), expected);
 }
 
 #[tokio::test]

@@ -76,6 +76,16 @@ pub struct HaproxySettings {
     #[serde(default = "default_validate")]
     pub validate: CommandSetting,
 
+    /// A command that runs HAProxy in the foreground, with the real configuration.
+    ///
+    /// Before anything live changes it is started in a private view in which the new file already stands at its place, on a
+    /// network of its own, and has to serve it there at the addresses of `verify`. Nobody else can reach it, what it writes is
+    /// thrown away, and it ends with the look. It takes root; without, or without `verify`, the report says that it was left
+    /// out. `validate` has loaded the certificate already: this sees, too, whether HAProxy would serve it. `[]` starts nothing.
+    /// Default: `[]`. Example: `shadow = ["haproxy", "-db", "-f", "/etc/haproxy/haproxy.cfg"]`.
+    #[serde(default = "default_shadow")]
+    pub shadow: CommandSetting,
+
     /// The owner of the file, by name or number. To change it takes root.
     ///
     /// Default: as it is; for a new file whoever runs certdeploy.
@@ -133,6 +143,7 @@ impl HaproxySettings {
             reload: None,
             master_socket: None,
             validate: default_validate(),
+            shadow: default_shadow(),
             owner: None,
             group: None,
             mode: None,
@@ -153,6 +164,7 @@ impl HaproxySettings {
             }
         }
         check_command("validate", &self.validate)?;
+        check_command("shadow", &self.shadow)?;
         check_principal("owner", self.owner.as_deref())?;
         check_principal("group", self.group.as_deref())?;
         check_key_mode("mode", self.mode)?;
@@ -198,6 +210,10 @@ fn check_name(setting: &str, name: &str) -> Result<(), SettingError> {
 
 fn default_validate() -> CommandSetting {
     CommandSetting::new(&["haproxy", "-c", "-f", "/etc/haproxy/haproxy.cfg"])
+}
+
+fn default_shadow() -> CommandSetting {
+    CommandSetting::new(&[])
 }
 
 pub(crate) fn default_reload() -> ReloadSetting {

@@ -30,12 +30,13 @@
 
 mod client;
 mod config;
+mod discovery;
 mod target;
 
 pub use client::Socket;
 pub use config::HaproxySettings;
 
-use deploy_core::{Capabilities, Connector, SettingError, Target};
+use deploy_core::{Capabilities, Connector, Error, Found, Look, SettingError, Target};
 
 /// The kind `haproxy`.
 #[derive(Clone, Copy, Debug)]
@@ -51,5 +52,9 @@ impl Connector for Haproxy {
     fn build(name: &str, settings: HaproxySettings) -> Result<Box<dyn Target>, SettingError> {
         settings.check()?;
         Ok(Box::new(target::HaproxyTarget::new(name, settings)))
+    }
+
+    fn discover(look: &Look<'_>) -> Result<Vec<Found>, Error> {
+        discovery::discover(look)
     }
 }

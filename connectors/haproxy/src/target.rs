@@ -69,6 +69,7 @@ impl HaproxyTarget {
         let verify = Verify::from_setting(settings.verify.clone()).with_timeout(settings.verify_timeout.duration());
         Hooks::new()
             .with_validate(settings.validate.command().map(|command| self.validate(command)))
+            .with_shadow(settings.shadow.command())
             .with_reload(self.reload())
             .with_verify(verify)
     }

@@ -12,7 +12,7 @@ use deploy_core::{Certificate, Connector as _, Target, secret::SecretBytes};
 use deploy_core::{Context, ErrorKind, Job, Outcome, Report, Stage, deploy};
 use deploy_haproxy::{Haproxy, HaproxySettings};
 use deploy_testkit::conformance::NAME;
-use deploy_testkit::{Authority, Issued, Order, Request, observe, provider};
+use deploy_testkit::{Authority, Issued, Order, Request, observe, own_address, provider};
 use tempfile::TempDir;
 
 use crate::server::gate::Gate;
@@ -261,13 +261,34 @@ fn a_socket_without_level_admin_is_an_error_that_says_so() {
 fn haproxy_is_told_over_a_port() {
     let root = TempDir::new().unwrap();
     fs::create_dir(root.path().join("tls")).unwrap();
-    let port = server::own_address();
+    let port = own_address();
     let line = format!("stats socket ipv4@{port} level admin");
     let server = Server::start_with(root.path(), &format!("crt {}/tls", root.path().display()), &[&line]).unwrap();
     let mut world = World::with(root, server);
     world.settings.runtime = vec![port.to_string().try_into().unwrap()];
     world.deployed(&world.issue());
     world.deployed(&world.issue());
+}
+
+#[test]
+fn a_file_that_haproxy_would_not_serve_is_refused_before_the_switch() {
+    let mut world = World::start();
+    world.settings.shadow = CommandSetting::Arguments(world.server.shadow_command());
+    let old = world.issue();
+    for issued in [&world.issue(), &old] {
+        let report = world.deploy(issued);
+        assert_eq!((report.outcome, report.degraded.len()), (Outcome::Changed, 0), "{report:?}");
+        assert_eq!(world.served(), issued.fingerprint);
+    }
+    // After a restart, HAProxy would look elsewhere. `haproxy -c` has nothing against that.
+    let elsewhere = world.root.path().join("elsewhere.pem");
+    fs::write(&elsewhere, combined(&world.issue())).unwrap();
+    world.server.configure("haproxy.cfg", &format!("crt {}", elsewhere.display())).unwrap();
+    let report = world.deploy(&world.issue());
+    assert_eq!((report.outcome, report.stage), (Outcome::Rejected, Stage::Validate), "{report:?}");
+    let message = report.error.unwrap().full_message();
+    assert!(message.contains("a private copy of the server"), "{message}");
+    assert_eq!((world.served(), fs::read_to_string(&world.server.combined).unwrap()), (old.fingerprint.clone(), combined(&old)));
 }
 
 /// Two HAProxys that serve one file.

@@ -24,11 +24,12 @@
 //! engine's own checks come before the switch, and a handshake after it.
 
 mod config;
+mod discovery;
 mod target;
 
 pub use config::PostfixSettings;
 
-use deploy_core::{Capabilities, Connector, SettingError, Target};
+use deploy_core::{Capabilities, Connector, Error, Found, Look, SettingError, Target};
 
 /// The kind `postfix`.
 #[derive(Clone, Copy, Debug)]
@@ -43,5 +44,9 @@ impl Connector for Postfix {
 
     fn build(name: &str, settings: PostfixSettings) -> Result<Box<dyn Target>, SettingError> {
         Ok(Box::new(target::PostfixTarget::new(name, settings)?))
+    }
+
+    fn discover(look: &Look<'_>) -> Result<Vec<Found>, Error> {
+        discovery::discover(look)
     }
 }

@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use deploy_core::command::Command;
 use deploy_core::secret::SecretBytes;
-use deploy_core::{Certificate, Context, Job, Outcome, Registry, Report, deploy};
+use deploy_core::{Certificate, Context, Job, Look, Outcome, Registry, Report, deploy};
 use deploy_postfix::Postfix;
 use deploy_testkit::nginx::free_port;
 use deploy_testkit::{Authority, Issued, Request, observe, provider};
@@ -69,4 +70,22 @@ async fn three_ports_of_the_page_live_through_a_renewal() {
         assert_eq!(observe::served_fingerprint(submissions, Some(NAME)).as_ref(), Ok(&issued.fingerprint));
         assert_eq!(deploy_as_pasted(&text, &issued, &context).await.outcome, Outcome::Unchanged);
     }
+}
+
+#[test]
+fn what_postfix_shows_of_its_configuration_is_understood() {
+    let root = tempfile::tempdir().unwrap();
+    let names = "mydomain = example.com\nmyhostname = mail.$mydomain\n";
+    server::write_old(&root.path().join("main.cf"), &(block("ini main.cf") + names)).unwrap();
+    let context = Context::new(root.path().join("state"), provider());
+    let command = Command::new(["postconf", "-x", "-c", root.path().to_str().unwrap()]);
+    let look = Look::new(&context).with_command(command);
+    let found = Registry::new().with::<Postfix>().get("postfix").unwrap().discover(&look).unwrap();
+    let [found] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(found.names, [NAME]);
+    let expected = serde_json::json!({
+        "chain_file": "/etc/postfix/tls/mail.pem",
+        "verify": [{ "connect": "127.0.0.1:25", "server_name": NAME, "starttls": "smtp" }],
+    });
+    assert_eq!(serde_json::Value::Object(found.settings.clone()), expected);
 }

@@ -56,6 +56,8 @@ impl World {
             target.insert("verify_timeout".to_owned(), "2s".into());
         }
         targets[1].insert("validate".to_owned(), dovecot.check_command().into());
+        targets[1].insert("shadow".to_owned(), dovecot.shadow_command().into());
+        targets[1].insert("pid_file".to_owned(), dovecot.pid_file().display().to_string().into());
         let context = Context::new(root.path().join("state"), provider());
         Self { postfix, dovecot, reloads, targets, authority: Authority::new(), context, _root: root }
     }

@@ -25,6 +25,7 @@ pub mod conformance;
 pub mod events;
 pub mod fixtures;
 mod listener;
+mod loopback;
 pub mod nginx;
 pub mod observe;
 pub mod pki;
@@ -39,6 +40,7 @@ pub mod tls_server;
 pub mod tree;
 
 pub use canary::Canary;
+pub use loopback::own_address;
 pub use nginx::{Nginx, NginxConfig, find_nginx};
 pub use pki::{Authority, Issued, KeyKind, Request, write_pair};
 pub use plain_peer::{PlainBehaviour, PlainPeer};

@@ -8,16 +8,14 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use deploy_testkit::Issued;
-use deploy_testkit::nginx::free_port;
 use deploy_testkit::stand_in::Answer;
+use deploy_testkit::{Issued, own_address};
 use serde_json::{Value, json};
 
 /// Where Debian puts it.
@@ -137,12 +135,4 @@ fn configuration(address: SocketAddr, socket: &Path, loaded: &[Value]) -> Value 
         configuration["apps"]["tls"] = json!({ "certificates": { "load_pem": loaded } });
     }
     configuration
-}
-
-/// An address for this world alone: a port that is free now may be given to another process before Caddy has it.
-pub(crate) fn own_address() -> SocketAddr {
-    static WORLDS: AtomicU8 = AtomicU8::new(0);
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    let world = WORLDS.fetch_add(1, Ordering::Relaxed) % 200;
-    SocketAddr::from((Ipv4Addr::new(127, 10 + world, high, low), free_port()))
 }

@@ -3,18 +3,17 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use deploy_caddy::CaddySettings;
 use deploy_core::probe::Endpoint;
 use deploy_core::settings::{CommandSetting, Period, ReloadSetting};
 use deploy_testkit::conformance::NAME;
-use deploy_testkit::nginx::free_port;
+use deploy_testkit::own_address;
 
 /// Where Debian puts it.
 pub(crate) const CADDY: &str = "/usr/bin/caddy";
@@ -147,15 +146,6 @@ fn exchange(mut stream: impl Read + Write, request: &str, answer: &mut String) -
 fn end(process: &mut Child) {
     drop(process.kill());
     drop(process.wait());
-}
-
-/// An address for this world alone: it listens only after the first deployment, and by then the port that was free may have been
-/// given to another process.
-pub(crate) fn own_address() -> SocketAddr {
-    static WORLDS: AtomicU8 = AtomicU8::new(0);
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    let world = WORLDS.fetch_add(1, Ordering::Relaxed) % 200;
-    SocketAddr::from((Ipv4Addr::new(127, 10 + world, high, low), free_port()))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {

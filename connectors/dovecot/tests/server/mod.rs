@@ -7,15 +7,14 @@
 )]
 
 use std::fs::{File, Permissions};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use deploy_testkit::conformance::NAME;
 use deploy_testkit::nginx::free_port;
-use deploy_testkit::{Authority, Request, write_pair};
+use deploy_testkit::{Authority, Request, own_address, write_pair};
 
 /// Where Debian puts it.
 const DOVECOT: &str = "/usr/sbin/dovecot";
@@ -79,8 +78,8 @@ impl Server {
         }
         let tls = directory.join("tls");
         std::fs::create_dir(&tls).map_err(failed(&tls))?;
-        let ip = own_address();
-        let [imap, imaps, pop3, pop3s, sieve] = [(); 5].map(|()| SocketAddr::from((ip, free_port())));
+        let ip = own_address().ip();
+        let [imap, imaps, pop3, pop3s, sieve] = [(); 5].map(|()| SocketAddr::new(ip, free_port()));
         let (fullchain, key) = (tls.join("mail.crt"), tls.join("mail.key"));
         let server = Self { directory: directory.to_owned(), imap, imaps, pop3, pop3s, sieve, fullchain, key };
         write(&server.service(), SERVICE)?;
@@ -123,6 +122,16 @@ impl Server {
         ["/usr/bin/doveconf", "-n", "-c", &used].map(str::to_owned).to_vec()
     }
 
+    /// The command that runs it in the foreground.
+    pub(crate) fn shadow_command(&self) -> Vec<String> {
+        let used = self.directory.join("dovecot.conf").display().to_string();
+        [DOVECOT, "-F", "-c", &used].map(str::to_owned).to_vec()
+    }
+
+    pub(crate) fn pid_file(&self) -> PathBuf {
+        self.directory.join("run/master.pid")
+    }
+
     /// What it has said so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
@@ -135,7 +144,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let Ok(master) = std::fs::read_to_string(self.directory.join("run/master.pid")) else { return };
+        let Ok(master) = std::fs::read_to_string(self.pid_file()) else { return };
         drop(Command::new("kill").arg(master.trim()).status());
     }
 }
@@ -185,11 +194,4 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
 
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> String {
     move |error| format!("{}: {error}", path.display())
-}
-
-/// An address for this world alone.
-fn own_address() -> Ipv4Addr {
-    static WORLDS: AtomicU8 = AtomicU8::new(0);
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    Ipv4Addr::new(127, 10 + WORLDS.fetch_add(1, Ordering::Relaxed) % 200, high, low)
 }

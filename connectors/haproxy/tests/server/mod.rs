@@ -5,19 +5,17 @@ pub(crate) mod gate;
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use deploy_core::probe::Endpoint;
 use deploy_core::settings::{CommandSetting, Period};
 use deploy_haproxy::{HaproxySettings, Socket};
 use deploy_testkit::conformance::{NAME, Work};
-use deploy_testkit::nginx::free_port;
-use deploy_testkit::observe;
+use deploy_testkit::{observe, own_address};
 
 /// Where Debian puts it.
 pub(crate) const HAPROXY: &str = "/usr/sbin/haproxy";
@@ -80,6 +78,11 @@ impl Server {
 
     pub(crate) fn check_command(&self) -> Vec<String> {
         [HAPROXY, "-c", "-f", &self.directory.join("haproxy.cfg").display().to_string()].map(str::to_owned).to_vec()
+    }
+
+    /// The command that runs it in the foreground, without a master process.
+    pub(crate) fn shadow_command(&self) -> Vec<String> {
+        [HAPROXY, "-db", "-f", &self.directory.join("haproxy.cfg").display().to_string()].map(str::to_owned).to_vec()
     }
 
     /// A command that takes this configuration and has the master read it.
@@ -181,14 +184,6 @@ fn end(process: &mut Child) {
     }
     drop(process.kill());
     drop(process.wait());
-}
-
-/// An address for this world alone: a port that is free now may be given to another process before HAProxy has it.
-pub(crate) fn own_address() -> SocketAddr {
-    static WORLDS: AtomicU8 = AtomicU8::new(0);
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    let world = WORLDS.fetch_add(1, Ordering::Relaxed) % 200;
-    SocketAddr::from((Ipv4Addr::new(127, 10 + world, high, low), free_port()))
 }
 
 fn configuration(directory: &Path, address: SocketAddr, certificates: &str, global: &[&str]) -> String {

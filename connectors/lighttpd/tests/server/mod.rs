@@ -2,13 +2,12 @@
 #![allow(dead_code, clippy::disallowed_methods, reason = "each test uses a part of it, and a server is a process")]
 
 use std::fs::Permissions;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU8, Ordering};
 
-use deploy_testkit::nginx::free_port;
+use deploy_testkit::own_address;
 
 /// Where Debian puts it. A reload in the background needs the whole path, too.
 pub(crate) const LIGHTTPD: &str = "/usr/sbin/lighttpd";
@@ -84,15 +83,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(Command::new(self.service()).arg("stop").status());
     }
-}
-
-/// An address for this world alone: it listens only after the first deployment, and by then the port that was free may have been
-/// given to another process.
-fn own_address() -> SocketAddr {
-    static WORLDS: AtomicU8 = AtomicU8::new(0);
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    let world = WORLDS.fetch_add(1, Ordering::Relaxed) % 200;
-    SocketAddr::from((Ipv4Addr::new(127, 10 + world, high, low), free_port()))
 }
 
 /// A configuration for these two files.

@@ -8,14 +8,14 @@
 
 use std::fs::{File, Permissions};
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
 use deploy_testkit::nginx::free_port;
+use deploy_testkit::own_address;
 
 /// Where Debian puts it.
 const POSTFIX: &str = "/usr/sbin/postfix";
@@ -75,8 +75,8 @@ impl Server {
             std::fs::create_dir(&made).map_err(failed(&made))?;
         }
         run(Command::new("sh").args(["-c", QUEUE]).arg(directory.join("queue")))?;
-        let ip = own_address();
-        let [smtp, smtps] = [(); 2].map(|()| SocketAddr::from((ip, free_port())));
+        let ip = own_address().ip();
+        let [smtp, smtps] = [(); 2].map(|()| SocketAddr::new(ip, free_port()));
         let chain_file = directory.join("tls/mail.pem");
         let server = Self { directory: directory.to_owned(), smtp, smtps, chain_file };
         write_old(&directory.join("etc/master.cf"), &master_cf(smtp, smtps))?;
@@ -166,7 +166,7 @@ tlsmgr unix - - n 1000? 1 tlsmgr
 }
 
 /// Postfix waits for two seconds where a file of its configuration is new, for somebody may still be writing.
-fn write_old(path: &Path, text: &str) -> Result<(), String> {
+pub(crate) fn write_old(path: &Path, text: &str) -> Result<(), String> {
     let mut file = File::create(path).map_err(failed(path))?;
     file.write_all(text.as_bytes()).map_err(failed(path))?;
     file.set_modified(SystemTime::now() - Duration::from_secs(60)).map_err(failed(path))
@@ -180,11 +180,4 @@ fn run(command: &mut Command) -> Result<(), String> {
 
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> String {
     move |error| format!("{}: {error}", path.display())
-}
-
-/// An address for this world alone.
-fn own_address() -> Ipv4Addr {
-    static WORLDS: AtomicU8 = AtomicU8::new(0);
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    Ipv4Addr::new(127, 10 + WORLDS.fetch_add(1, Ordering::Relaxed) % 200, high, low)
 }
