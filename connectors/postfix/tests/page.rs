@@ -4,7 +4,6 @@
 mod server;
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,8 +11,7 @@ use deploy_core::command::Command;
 use deploy_core::secret::SecretBytes;
 use deploy_core::{Certificate, Context, Job, Look, Outcome, Registry, Report, deploy};
 use deploy_postfix::Postfix;
-use deploy_testkit::nginx::free_port;
-use deploy_testkit::{Authority, Issued, Request, observe, provider};
+use deploy_testkit::{Authority, Issued, Request, observe, own_addresses, provider};
 
 use crate::server::{Server, can_start};
 
@@ -47,7 +45,7 @@ async fn three_ports_of_the_page_live_through_a_renewal() {
     fs::create_dir(&directory).unwrap();
     let server = Server::prepare(&directory).unwrap();
     let tls = directory.join("tls").display().to_string();
-    let [submission, submissions] = [(); 2].map(|()| SocketAddr::new(server.smtp.ip(), free_port()));
+    let [submission, submissions] = own_addresses();
 
     let services = block("ini master.cf");
     let services = services.replace("submission inet", &format!("{submission} inet"));

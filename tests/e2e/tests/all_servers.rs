@@ -154,6 +154,8 @@ impl Worlds {
         let dovecot_reload = ScriptedCommand::new(&dovecot.directory, "reload", &dovecot.command("reload", "wanted.conf"));
         let dovecot_target = target(&dovecot.fullchain, &dovecot.key, dovecot.imaps)
             .command("validate", &dovecot.check_command())
+            .command("shadow", &dovecot.shadow_command())
+            .path("pid_file", &dovecot.pid_file())
             .command("reload", &dovecot_reload.command());
 
         let envoy = envoy::Server::prepare(&directory("envoy")).unwrap();

@@ -40,7 +40,7 @@ pub mod tls_server;
 pub mod tree;
 
 pub use canary::Canary;
-pub use loopback::own_address;
+pub use loopback::{own_address, own_addresses};
 pub use nginx::{Nginx, NginxConfig, find_nginx};
 pub use pki::{Authority, Issued, KeyKind, Request, write_pair};
 pub use plain_peer::{PlainBehaviour, PlainPeer};

@@ -13,8 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use deploy_testkit::conformance::NAME;
-use deploy_testkit::nginx::free_port;
-use deploy_testkit::{Authority, Request, own_address, write_pair};
+use deploy_testkit::{Authority, Request, own_addresses, write_pair};
 
 /// Where Debian puts it.
 const DOVECOT: &str = "/usr/sbin/dovecot";
@@ -78,8 +77,7 @@ impl Server {
         }
         let tls = directory.join("tls");
         std::fs::create_dir(&tls).map_err(failed(&tls))?;
-        let ip = own_address().ip();
-        let [imap, imaps, pop3, pop3s, sieve] = [(); 5].map(|()| SocketAddr::new(ip, free_port()));
+        let [imap, imaps, pop3, pop3s, sieve] = own_addresses();
         let (fullchain, key) = (tls.join("mail.crt"), tls.join("mail.key"));
         let server = Self { directory: directory.to_owned(), imap, imaps, pop3, pop3s, sieve, fullchain, key };
         write(&server.service(), SERVICE)?;

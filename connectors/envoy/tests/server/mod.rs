@@ -7,13 +7,12 @@
 )]
 
 use std::fs::Permissions;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU8, Ordering};
 
-use deploy_testkit::nginx::free_port;
+use deploy_testkit::own_address;
 use serde_json::{Value, json};
 
 /// The name of the secret.
@@ -158,15 +157,6 @@ pub(crate) fn program() -> Result<PathBuf, String> {
     let target = executable.ancestors().nth(3).ok_or("this test is in no target directory")?;
     let program = target.join("servers/envoy");
     if program.exists() { Ok(program) } else { Err(format!("there is no {}: cargo xtask servers", program.display())) }
-}
-
-/// An address for this world alone: it listens only after the first deployment, and by then the port that was free may have been
-/// given to another process.
-fn own_address() -> SocketAddr {
-    static WORLDS: AtomicU8 = AtomicU8::new(0);
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    let world = WORLDS.fetch_add(1, Ordering::Relaxed) % 200;
-    SocketAddr::from((Ipv4Addr::new(127, 10 + world, high, low), free_port()))
 }
 
 fn sds_from(sds: &Path) -> Value {

@@ -14,8 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use deploy_testkit::nginx::free_port;
-use deploy_testkit::own_address;
+use deploy_testkit::own_addresses;
 
 /// Where Debian puts it.
 const POSTFIX: &str = "/usr/sbin/postfix";
@@ -75,8 +74,7 @@ impl Server {
             std::fs::create_dir(&made).map_err(failed(&made))?;
         }
         run(Command::new("sh").args(["-c", QUEUE]).arg(directory.join("queue")))?;
-        let ip = own_address().ip();
-        let [smtp, smtps] = [(); 2].map(|()| SocketAddr::new(ip, free_port()));
+        let [smtp, smtps] = own_addresses();
         let chain_file = directory.join("tls/mail.pem");
         let server = Self { directory: directory.to_owned(), smtp, smtps, chain_file };
         write_old(&directory.join("etc/master.cf"), &master_cf(smtp, smtps))?;
