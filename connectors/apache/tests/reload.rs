@@ -23,8 +23,9 @@ const OTHER_NAME: &str = "other.example.test";
 
 /// A server, a source of certificates, and a command that starts the server again.
 struct World {
-    directory: TempDir,
+    /// Ends before the directory goes, in which it is told to.
     server: Server,
+    directory: TempDir,
     authority: Authority,
     start: ScriptedCommand,
 }
@@ -35,7 +36,7 @@ impl World {
         let server = Server::prepare(directory.path()).unwrap();
         std::fs::create_dir(directory.path().join("source")).unwrap();
         let start = ScriptedCommand::new(directory.path(), "start", &server.command("graceful", "wanted.conf"));
-        Self { directory, server, authority: Authority::new(), start }
+        Self { server, directory, authority: Authority::new(), start }
     }
 
     fn settings(&self) -> ApacheSettings {

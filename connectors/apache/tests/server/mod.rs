@@ -24,7 +24,8 @@ runs() {
 case "$1" in
     graceful) runs || rm -f httpd.pid; exec APACHE -d "$PWD" -f "$PWD/httpd.conf" -k graceful ;;
     signal) runs && exec kill -USR1 "$pid" ;;
-    stop) runs && kill -TERM "$pid"; while runs; do sleep 0.02; done ;;
+    # One that is starting has no pid file yet, and what starts it may have been left by a run that was killed.
+    stop) while pkill -TERM -f "$PWD/(reload|restart|start|service (graceful|signal))|^APACHE -d $PWD "; do sleep 0.02; done ;;
 esac
 "#;
 

@@ -161,7 +161,7 @@ fn slips_in_commands_principals_and_endpoints_are_named_by_their_place() {
 fn every_setting_has_a_documented_meaning_and_examples_that_are_accepted() {
     let schema = serde_json::to_value(schemars::schema_for!(FilesSettings)).unwrap();
     let properties = schema["properties"].as_object().unwrap();
-    assert_eq!(properties.len(), 10);
+    assert_eq!(properties.len(), 11);
     for (name, property) in properties {
         let text = property["description"].as_str().unwrap_or_else(|| panic!("`{name}` has no description"));
         assert!(text.contains("Required.") || text.contains("Default: "), "`{name}` does not say its default");
