@@ -72,11 +72,11 @@ pub struct FilesSettings {
     #[serde(default)]
     pub allow_unsafe_parent: bool,
 
-    /// Write into a file that cannot be replaced: one that is mounted by itself, as into a container, or that has other hard
-    /// links.
+    /// Write into a file that cannot be replaced.
     ///
-    /// A reader can then see a part of the new file, and the report says so under `degraded`; what a crash leaves is repaired.
-    /// Without it such files are refused. Not with the layout `generation`. Default: `false`.
+    /// That is one that is mounted by itself, as into a container, or that has other hard links. A reader can then see a part
+    /// of the new file, and the report says so under `degraded`; what a crash leaves is repaired. Without it such files are
+    /// refused. Not with the layout `generation`. Default: `false`.
     /// Example: `allow_in_place = true`.
     #[serde(default)]
     pub allow_in_place: bool,

@@ -44,9 +44,9 @@ pub struct NginxSettings {
     #[serde(default = "default_validate")]
     pub validate: CommandSetting,
 
-    /// The command that runs nginx in the foreground, with the real configuration, to be tried in private before the switch.
+    /// The command that runs nginx in the foreground, to be tried in private before the switch.
     ///
-    /// It is started in a private view in which the new files already stand at their places, on a network of its own, and has
+    /// It has the real configuration. It is started in a private view in which the new files already stand at their places, on a network of its own, and has
     /// to serve them there at the addresses of `verify`. It takes root. `nginx -t` finds nearly everything that this finds, so
     /// it is off. Where a configuration names hosts of others (`proxy_pass http://backend.example.com`), nginx does not start
     /// without a network. Default: `[]`, nothing is started.
@@ -123,11 +123,11 @@ pub struct NginxSettings {
     #[serde(default)]
     pub allow_unsafe_parent: bool,
 
-    /// Write into a file that cannot be replaced: one that is mounted by itself, as into a container, or that has other hard
-    /// links.
+    /// Write into a file that cannot be replaced.
     ///
-    /// A reader can then see a part of the new file, and the report says so under `degraded`; what a crash leaves is repaired.
-    /// Without it such files are refused. Not with the layout `generation`. Default: `false`.
+    /// That is one that is mounted by itself, as into a container, or that has other hard links. A reader can then see a part
+    /// of the new file, and the report says so under `degraded`; what a crash leaves is repaired. Without it such files are
+    /// refused. Not with the layout `generation`. Default: `false`.
     /// Example: `allow_in_place = true`.
     #[serde(default)]
     pub allow_in_place: bool,
