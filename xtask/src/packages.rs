@@ -41,7 +41,11 @@ pub(crate) const FOR_TESTS: &[Package] = &[
 pub(crate) const FOR_ALL_SERVERS: &[Package] = &[
     ("curl", "curl"),
     ("ldap-utils", "ldapmodify"),
+    ("mariadb-server", "mariadbd"),
     ("openjdk-17-jdk-headless", "javac"),
+    ("postgresql-15", "/usr/lib/postgresql/15/bin/postgres"),
+    ("proftpd-core", "proftpd"),
+    ("proftpd-mod-crypto", "/usr/lib/proftpd/mod_tls.so"),
     ("rabbitmq-server", "/usr/lib/rabbitmq/bin/rabbitmq-server"),
     ("redis-server", "redis-server"),
     ("slapd", "slapd"),

@@ -21,6 +21,7 @@ use deploy_core::secret::SecretBytes;
 use deploy_core::{Certificate, Context, Entry, Job, Report, deploy};
 use deploy_testkit::{Authority, Issued, Request, observe};
 use rustix::process::{Pid, Signal, kill_process};
+use rustls_pki_types::pem::PemObject as _;
 use tempfile::TempDir;
 use toml::Table;
 
@@ -36,6 +37,8 @@ pub struct World {
     pub settings: Table,
     /// What deployments run with.
     pub context: Context,
+    /// What `openssl s_client` calls the protocol of a server that begins in plain text.
+    pub starttls: Option<&'static str>,
     authority: Authority,
     server: Option<Child>,
 }
@@ -50,7 +53,7 @@ impl World {
         let root = TempDir::new().unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let context = Context::new(root.path().join("state"), deploy_testkit::provider());
-        Self { root, settings: Table::new(), context, authority: Authority::new(), server: None }
+        Self { root, settings: Table::new(), context, starttls: None, authority: Authority::new(), server: None }
     }
 
     /// A path in the directory.
@@ -120,6 +123,15 @@ impl World {
         self.server = Some(command.spawn().expect("the server is needed: `cargo xtask test --servers all` installs it"));
     }
 
+    /// The fingerprint of what is served.
+    #[must_use]
+    pub fn served(&self, address: SocketAddr) -> Option<String> {
+        match self.starttls {
+            None => served(address),
+            Some(protocol) => served_after(protocol, address),
+        }
+    }
+
     /// Asks the server to end, which removes what it has in shared memory, and ends it if it does not.
     fn stop(&mut self) {
         let Some(mut server) = self.server.take() else { return };
@@ -139,7 +151,7 @@ impl World {
     /// It is not within half a minute.
     pub fn await_served(&self, address: SocketAddr, issued: &Issued) {
         let end = Instant::now() + Duration::from_secs(30);
-        while served(address).as_ref() != Some(&issued.fingerprint) {
+        while self.served(address).as_ref() != Some(&issued.fingerprint) {
             let log = || fs::read_to_string(self.path("log")).unwrap_or_default();
             assert!(Instant::now() < end, "the server does not serve what was deployed: {}", log());
             std::thread::sleep(Duration::from_millis(20));
@@ -175,6 +187,18 @@ pub fn await_listener(address: SocketAddr) {
 #[must_use]
 pub fn served(address: SocketAddr) -> Option<String> {
     observe::served_fingerprint(address, Some(NAME)).ok()
+}
+
+/// The same after STARTTLS, seen by OpenSSL, whose exit status says whether the handshake was completed.
+fn served_after(protocol: &str, address: SocketAddr) -> Option<String> {
+    let mut client = Command::new("openssl");
+    client.args(["s_client", "-connect", &address.to_string(), "-servername", NAME, "-starttls", protocol]);
+    let seen = client.stdin(Stdio::null()).stderr(Stdio::null()).output().ok().filter(|output| output.status.success())?;
+    let text = String::from_utf8(seen.stdout).ok()?;
+    let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+    let pem = text.get(text.find(begin)?..text.find(end)? + end.len())?.to_owned() + "\n";
+    let leaf = rustls_pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+    Some(deploy_testkit::pki::fingerprint(&leaf))
 }
 
 /// The code block in this language, with this word behind it, of a page of the book.

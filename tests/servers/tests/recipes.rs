@@ -9,7 +9,7 @@ use std::process::Command;
 
 use deploy_core::{Entry, Outcome, Registry};
 use deploy_files::Files;
-use deploy_servers::{World, block, served};
+use deploy_servers::{World, block};
 use deploy_testkit::nginx::free_port;
 
 const PAGE: &str = "files.md";
@@ -78,13 +78,13 @@ impl Recipe {
         let [second, third] = [(); 2].map(|()| self.world.issue());
         let report = self.world.deploy(&entry(), &second).await;
         assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
-        assert_eq!(served(self.address).as_ref(), Some(&second.fingerprint));
+        assert_eq!(self.world.served(self.address).as_ref(), Some(&second.fingerprint));
         assert_eq!(self.world.deploy(&entry(), &second).await.outcome, Outcome::Unchanged);
 
         self.world.set("reload = []\nverify_timeout = \"1s\"");
         let report = self.world.deploy(&entry(), &third).await;
         assert_eq!(report.outcome, Outcome::RolledBack, "the server takes up files without being told: {report:?}");
-        assert_eq!(served(self.address).as_ref(), Some(&second.fingerprint));
+        assert_eq!(self.world.served(self.address).as_ref(), Some(&second.fingerprint));
     }
 }
 
@@ -102,6 +102,74 @@ fn as_user(user: &str, program: &str, directories: &[&Path]) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", user, "--regid", user, "--clear-groups", program]);
     command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs MariaDB: cargo xtask test --servers all"]
+async fn mariadb_is_told_by_a_statement() {
+    let mut recipe = Recipe::new("mariadb", "3306", &[("/etc/mysql", "etc"), ("/run/mysqld", "run")]);
+    recipe.world.starttls = Some("mysql");
+    let [data, run] = ["data", "run"].map(|name| recipe.world.path(name));
+    fs::create_dir(&data).unwrap();
+    fs::create_dir(recipe.world.path("etc/tls")).unwrap();
+    let more = format!("datadir = {}\nbind-address = 127.0.0.1\nport = {}\n", data.display(), recipe.address.port());
+    let configuration = recipe.write("my.cnf", recipe.block("ini") + &more);
+    let file = format!("--defaults-file={}", configuration.display());
+    let mut made = as_user("mysql", "mariadb-install-db", &[&data, &run]);
+    let made = made.args([&file, "--auth-root-authentication-method=normal", "--skip-test-db"]).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    recipe.begins(as_user("mysql", "/usr/sbin/mariadbd", &[&data]).arg(file)).await;
+    recipe.lives_through_renewals().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL: cargo xtask test --servers all"]
+async fn postgresql_is_told_by_a_signal() {
+    let mut recipe = Recipe::new("postgresql", "5432", &[("/etc/postgresql/15/main", "etc"), ("/run/postgresql", "run")]);
+    recipe.world.starttls = Some("postgres");
+    let [data, run] = ["data", "run"].map(|name| recipe.world.path(name));
+    fs::create_dir(&data).unwrap();
+    fs::create_dir(recipe.world.path("etc/tls")).unwrap();
+    let programs = Path::new("/usr/lib/postgresql/15/bin");
+    let mut made = as_user("postgres", programs.join("initdb").to_str().unwrap(), &[&data, &run]);
+    let made = made.args(["--auth", "trust", "--no-sync", "--pgdata"]).arg(&data).current_dir("/").output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let more = format!(
+        "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\nfsync = off\nhba_file = '{data}/pg_hba.conf'\n\
+         ident_file = '{data}/pg_ident.conf'\n",
+        recipe.address.port(),
+        run.display(),
+        data = data.display()
+    );
+    let configuration = recipe.write("postgresql.conf", recipe.block("ini") + &more);
+    let mut command = as_user("postgres", programs.join("postgres").to_str().unwrap(), &[&data]);
+    recipe.begins(command.arg("-D").arg(&data).arg(format!("--config-file={}", configuration.display())).current_dir("/")).await;
+    recipe.lives_through_renewals().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs ProFTPD, and to be root: cargo xtask test --servers all"]
+async fn proftpd_needs_not_be_told() {
+    let mut recipe = Recipe::new("proftpd", "21", &[("/etc/proftpd", "etc")]);
+    recipe.world.starttls = Some("ftp");
+    fs::create_dir(recipe.world.path("etc/tls")).unwrap();
+    let run = recipe.world.path("run");
+    fs::create_dir(&run).unwrap();
+    let more = format!(
+        "LoadModule mod_tls.c\nServerType standalone\nDefaultAddress 127.0.0.1\nPort {}\nUser nobody\nGroup nogroup\nUseIPv6 off\n\
+         PidFile {run}/pid\nScoreboardFile {run}/scoreboard\nDelayEngine off\nWtmpLog off\nSystemLog {run}/log\n",
+        recipe.address.port(),
+        run = run.display()
+    );
+    let configuration = recipe.write("proftpd.conf", more + &recipe.block("apache"));
+    recipe.begins(Command::new("/usr/sbin/proftpd").args(["-n", "-q", "-c"]).arg(configuration)).await;
+    for _ in 0..2 {
+        let issued = recipe.world.issue();
+        let report = recipe.world.deploy(&entry(), &issued).await;
+        assert_eq!(report.outcome, Outcome::Changed, "{report:?}");
+        assert_eq!(recipe.world.served(recipe.address).as_ref(), Some(&issued.fingerprint));
+        assert_eq!(recipe.world.deploy(&entry(), &issued).await.outcome, Outcome::Unchanged);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
