@@ -222,9 +222,12 @@ impl Target {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                     other => other?,
                 };
-                if self.lock(name, left)?.is_some() {
+                // Held until the name is gone: in between it could become another writer's.
+                let held = self.lock(name, left)?;
+                if held.is_some() {
                     self.host.unlink(&self.directory, name)?;
                 }
+                drop(held);
                 Ok(None)
             }
             Err(error) => Err(error),

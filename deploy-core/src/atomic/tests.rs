@@ -289,10 +289,10 @@ fn f9_writers_wait_for_each_other_and_give_up_in_time() {
     std::thread::scope(|scope| {
         for writer in 0..8_u8 {
             let path = &path;
-            scope.spawn(move || (0..10).for_each(|round| drop(write(path, &[writer, round]).unwrap())));
+            scope.spawn(move || (0..40).for_each(|round| drop(write(path, &[writer, round]).unwrap())));
         }
     });
-    assert_eq!(fs::read(&path).unwrap()[1], 9);
+    assert_eq!(fs::read(&path).unwrap()[1], 39);
     assert!(litter(place.path()).is_empty());
 }
 
