@@ -8,7 +8,7 @@ use std::io;
 
 use crate::engine::group::{File, Group};
 use crate::engine::undo::Recorded;
-use crate::host::{Directory, Host, Metadata, SyncPoint};
+use crate::host::{Directory, Host, Metadata, Status, SyncPoint};
 use crate::secret::SecretBytes;
 
 const SIZE_LIMIT: u64 = 64 << 20;
@@ -56,11 +56,10 @@ pub(super) fn restore(
     file: &Recorded<'_>,
     hidden: &Directory,
     backup: &OsStr,
-    bytes: &SecretBytes,
+    (bytes, status): &(SecretBytes, Status),
 ) -> io::Result<()> {
     let (directory, name) = (&file.directory, &file.record.name.0);
     host.overwrite(directory, name, bytes.expose())?;
-    let status = host.status(hidden, backup)?.ok_or(io::ErrorKind::NotFound)?;
     let attributes = if host.facilities().attributes { host.attributes(hidden, backup)? } else { Default::default() };
     let metadata = Metadata::new(status.uid, status.gid, status.mode).with_attributes(attributes);
     host.set_metadata(directory, name, &metadata)?;

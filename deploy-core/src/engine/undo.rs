@@ -149,8 +149,8 @@ impl Recorded<'_> {
         let backup = OsStr::new(backup);
         let copy = self.checked_backup(host, hidden, backup)?;
         if self.record.in_place {
-            let Some((bytes, _)) = copy else { return Err(self.failed("has lost its backup")) };
-            return in_place::restore(host, self, hidden, backup, &bytes).map_err(failed);
+            let Some(copy) = copy else { return Err(self.failed("has lost its backup")) };
+            return in_place::restore(host, self, hidden, backup, &copy).map_err(failed);
         }
         let name = OsString::from(format!("{}.back", backup.to_string_lossy()));
         host.unlink(hidden, &name).map_err(failed)?;
