@@ -1,7 +1,6 @@
 //! What a server serves today, read out of its own configuration: the start of a target for it.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -9,13 +8,11 @@ use serde_json::{Map, Value};
 use crate::command::{Command, CommandError, Limits};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
-use crate::host::{FileKind, Host};
+use crate::probe::Endpoint;
+use crate::secret::{SourceFileError, read_source_file};
 
 /// The longest configuration that is read, in bytes.
 const LIMIT: usize = 4 << 20;
-
-/// Links that may lead from one to the next (`MAXSYMLINKS` of Linux).
-const LINKS: usize = 40;
 
 /// One certificate that a server serves today.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +38,13 @@ impl Found {
         }
         self
     }
+}
+
+/// Where a server can be seen, asked by this name; `None` where `connect` is no such place.
+#[must_use]
+pub fn endpoint_at(connect: impl Into<String>, name: Option<&str>) -> Option<Endpoint> {
+    let endpoint = Endpoint { server_name: name.map(str::to_owned), ..Endpoint::new(connect) };
+    endpoint.check().is_ok().then_some(endpoint)
 }
 
 /// A look at this host, which changes nothing.
@@ -111,9 +115,7 @@ impl<'a> Look<'a> {
     /// Whether this is a directory of this host, or a link to one. Of a path in a container nobody can tell.
     #[must_use]
     pub fn is_directory(&self, path: &Path) -> bool {
-        let host = self.context.host();
-        let status = followed(host, path).and_then(|path| host.path_status(&path));
-        status.ok().flatten().is_some_and(|status| status.kind == FileKind::Directory)
+        self.context.host().open_directory(path).is_ok()
     }
 
     /// The text of a file, or of the one that a link leads to; `None` if it does not exist.
@@ -121,25 +123,15 @@ impl<'a> Look<'a> {
     /// # Errors
     /// It cannot be read, or is longer than four megabytes.
     pub fn read(&self, path: &Path) -> Result<Option<String>, Error> {
-        let host = self.context.host();
-        let read = followed(host, path).and_then(|path| host.read_path(&path, LIMIT as u64)).map_err(|error| {
-            Error::new(ErrorKind::PermissionDenied, format!("{} cannot be read", path.display()))
+        match read_source_file(self.context.host(), path, LIMIT as u64) {
+            Ok((bytes, _)) => Ok(Some(String::from_utf8_lossy(bytes.expose()).into_owned())),
+            Err(SourceFileError::Empty { .. }) => Ok(Some(String::new())),
+            Err(SourceFileError::Missing { .. }) => Ok(None),
+            Err(error) => Err(Error::new(ErrorKind::PermissionDenied, format!("{} cannot be read", path.display()))
                 .with_source(error)
-                .with_next_step("run it as a user who may read the server's configuration")
-        })?;
-        Ok(read.map(|(bytes, _)| String::from_utf8_lossy(bytes.expose()).into_owned()))
+                .with_next_step("run it as a user who may read the server's configuration")),
+        }
     }
-}
-
-/// What a path stands for after all links.
-fn followed(host: &dyn Host, path: &Path) -> io::Result<PathBuf> {
-    let mut path = path.to_owned();
-    for _ in 0..LINKS {
-        let is_link = host.path_status(&path)?.is_some_and(|status| status.kind == FileKind::Symlink);
-        let (Some(parent), Some(name), true) = (path.parent(), path.file_name(), is_link) else { return Ok(path) };
-        path = parent.join(host.read_link(&host.open_directory(parent)?, name)?);
-    }
-    Err(io::Error::other("too many links"))
 }
 
 /// The error of a kind whose server cannot be asked.

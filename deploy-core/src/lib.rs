@@ -69,7 +69,7 @@ pub use certificate::{Certificate, CertificateSource, MaterialError, PemFiles};
 pub use connector::{Connector, Entry, Registry, SettingError};
 pub use context::{Cancellation, Context};
 pub use destination::Destination;
-pub use discovery::{Found, Look};
+pub use discovery::{Found, Look, endpoint_at};
 pub use engine::{
     EndpointStatus, FileAction, FilePreview, FileState, Job, Preview, Recovered, RecoveryScope, SetStatus, SharedDestination,
     TargetState, TargetStatus, Verification, deploy, preview, recover, rollback, shared_destination, status, verify,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use deploy_core::probe::Endpoint;
-use deploy_core::{Error, Found, Look};
+use deploy_core::{Error, Found, Look, endpoint_at};
 
 /// One entry for each certificate that a virtual host names.
 pub(crate) fn discover(look: &Look<'_>) -> Result<Vec<Found>, Error> {
@@ -97,9 +97,7 @@ impl Host {
 fn endpoint(address: &str, name: Option<&String>) -> Option<Endpoint> {
     let (host, port) = address.rsplit_once(':')?;
     let host = if matches!(host, "*" | "_default_" | "0.0.0.0") { "127.0.0.1" } else { host };
-    let endpoint = Endpoint::new(format!("{host}:{port}"));
-    let endpoint = name.map_or_else(|| endpoint.clone(), |name| endpoint.clone().with_server_name(name));
-    endpoint.check().ok().map(|_| endpoint)
+    endpoint_at(format!("{host}:{port}"), name.map(String::as_str))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use deploy_core::probe::Endpoint;
-use deploy_core::{Error, ErrorKind, Found, Look};
+use deploy_core::{Error, ErrorKind, Found, Look, endpoint_at};
 use serde::Deserialize;
 
 /// One entry for each pair of files in a directive `tls`.
@@ -55,9 +55,7 @@ fn endpoint(listen: &str, name: Option<&String>) -> Option<Endpoint> {
         "[::]" => "[::1]",
         host => host,
     };
-    let endpoint = Endpoint::new(format!("{host}:{port}"));
-    let endpoint = name.map_or_else(|| endpoint.clone(), |name| endpoint.clone().with_server_name(name));
-    endpoint.check().ok().map(|_| endpoint)
+    endpoint_at(format!("{host}:{port}"), name.map(String::as_str))
 }
 
 /// Caddy's configuration, as far as it is about certificates in files.

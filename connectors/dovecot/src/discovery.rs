@@ -1,7 +1,7 @@
 //! What Dovecot serves, out of `doveconf -nP`. Without `-P` Dovecot hides where the key is.
 
 use deploy_core::probe::{Endpoint, StartTls};
-use deploy_core::{Error, Found, Look};
+use deploy_core::{Error, Found, Look, endpoint_at};
 
 /// Services with TLS, in the order in which they are thought of for `verify`.
 const LISTENERS: [(&str, &str, u16, Option<StartTls>); 4] = [
@@ -96,14 +96,12 @@ fn endpoint(lines: &[Line<'_>], name: Option<&String>) -> Option<Endpoint> {
             Some(address) if address.contains(':') => format!("[{address}]"),
             Some(address) => address.to_owned(),
         };
-        let mut endpoint = Endpoint::new(format!("{host}:{port}"));
-        if let Some(name) = name.filter(|name| !name.contains('*')) {
-            endpoint = endpoint.with_server_name(name);
-        }
-        if let Some(starttls) = starttls {
-            endpoint = endpoint.with_starttls(*starttls);
-        }
-        endpoint.check().ok().map(|_| endpoint)
+        let name = name.filter(|name| !name.contains('*')).map(String::as_str);
+        let endpoint = endpoint_at(format!("{host}:{port}"), name)?;
+        Some(match starttls {
+            Some(starttls) => endpoint.with_starttls(*starttls),
+            None => endpoint,
+        })
     })
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use deploy_core::probe::Endpoint;
-use deploy_core::{Error, Found, Look};
+use deploy_core::{Error, Found, Look, endpoint_at};
 
 use crate::client::Socket;
 use crate::config::HaproxySettings;
@@ -73,8 +73,7 @@ fn endpoint(addresses: &str) -> Option<Endpoint> {
         host if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
         host => host.to_owned(),
     };
-    let endpoint = Endpoint::new(format!("{host}:{port}"));
-    endpoint.check().ok().map(|_| endpoint)
+    endpoint_at(format!("{host}:{port}"), None)
 }
 
 /// The words of a line: without a comment, and with quotes and backslashes taken off.

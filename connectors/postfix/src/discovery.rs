@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use deploy_core::probe::{Endpoint, StartTls};
-use deploy_core::{Error, Found, Look};
+use deploy_core::{Error, Found, Look, endpoint_at};
 
 const COMMAND: [&str; 7] =
     ["postconf", "-x", "smtpd_tls_chain_files", "smtpd_tls_cert_file", "smtpd_tls_key_file", "myhostname", "inet_interfaces"];
@@ -47,9 +47,7 @@ fn endpoint(interfaces: Option<&str>, name: Option<&str>) -> Option<Endpoint> {
         None | Some("all" | "loopback-only" | "localhost") => "127.0.0.1",
         Some(host) => host,
     };
-    let endpoint = Endpoint::new(format!("{host}:25")).with_starttls(StartTls::Smtp);
-    let endpoint = name.map_or_else(|| endpoint.clone(), |name| endpoint.clone().with_server_name(name));
-    endpoint.check().ok().map(|_| endpoint)
+    Some(endpoint_at(format!("{host}:25"), name)?.with_starttls(StartTls::Smtp))
 }
 
 #[cfg(test)]
