@@ -27,6 +27,7 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     ("mosquitto", "mosquitto"),
     ("mount", "mount"),
     ("nginx-light", "nginx"),
+    ("openssh-server", "sshd"),
     ("openssl", "openssl"),
     ("postfix", "postfix"),
     ("procps", "ps"),

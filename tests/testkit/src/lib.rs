@@ -24,6 +24,7 @@ pub mod canary;
 pub mod conformance;
 pub mod events;
 pub mod fixtures;
+mod installed;
 mod listener;
 mod loopback;
 pub mod nginx;
@@ -40,6 +41,7 @@ pub mod tls_server;
 pub mod tree;
 
 pub use canary::Canary;
+pub use installed::installed;
 pub use loopback::{own_address, own_addresses};
 pub use nginx::{Nginx, NginxConfig, find_nginx};
 pub use pki::{Authority, Issued, KeyKind, Request, write_pair};

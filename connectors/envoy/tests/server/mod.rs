@@ -50,7 +50,7 @@ pub(crate) struct Server {
 impl Server {
     /// Prepares it for a secret in a directory `tls`, which is empty, and starts nothing.
     pub(crate) fn prepare(directory: &Path) -> Result<Self, String> {
-        let program = program()?;
+        let program = deploy_testkit::installed("envoy")?;
         let tls = directory.join("tls");
         std::fs::create_dir(&tls).map_err(|error| format!("{}: {error}", tls.display()))?;
         let [address, admin] = [own_address(), own_address()];
@@ -149,14 +149,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(Command::new(self.service()).arg("stop").status());
     }
-}
-
-/// What `cargo xtask servers` puts into the target directory, in which a test's own executable is `PROFILE/deps/TEST`.
-pub(crate) fn program() -> Result<PathBuf, String> {
-    let executable = std::env::current_exe().map_err(|error| error.to_string())?;
-    let target = executable.ancestors().nth(3).ok_or("this test is in no target directory")?;
-    let program = target.join("servers/envoy");
-    if program.exists() { Ok(program) } else { Err(format!("there is no {}: cargo xtask servers", program.display())) }
 }
 
 fn sds_from(sds: &Path) -> Value {
