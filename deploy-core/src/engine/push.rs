@@ -163,9 +163,14 @@ impl Frame<'_> {
 
     fn switch(&mut self, certificate: &Certificate) -> Result<(), Error> {
         self.enter(Stage::Swap);
-        call!(self.push, self.context => activate(certificate))?;
-        self.enter(Stage::Verify);
-        let observed = self.observe()?;
+        let switched = call!(self.push, self.context => activate(certificate));
+        let observed = match switched {
+            Ok(()) => {
+                self.enter(Stage::Verify);
+                self.observe()?
+            }
+            Err(error) => self.overtaken_by_itself(&error, certificate).ok_or(error)?,
+        };
         if !is(&observed, certificate.fingerprint()) {
             let message = match &observed.fingerprint {
                 Some(live) => format!("the remote says that {live} is live, not the new certificate"),
@@ -174,6 +179,12 @@ impl Frame<'_> {
             return Err(Error::new(ErrorKind::VerifyFailed, message).with_next_step("look at the remote's own log"));
         }
         self.look(certificate)
+    }
+
+    /// A request that something on the way has repeated is refused the second time, because the first one made the change.
+    fn overtaken_by_itself(&mut self, error: &Error, certificate: &Certificate) -> Option<Observed> {
+        let observed = if error.kind() == ErrorKind::Conflict { self.observe().ok() } else { None };
+        observed.filter(|observed| is(observed, certificate.fingerprint()) && observed.settled)
     }
 
     /// The remote says that it is live; the endpoints have to agree.
@@ -210,12 +221,17 @@ impl Frame<'_> {
 
     fn restore(&mut self, old: Option<&str>, snapshot: &Snapshot) -> Result<(), Error> {
         let context = self.context.undisturbed(LIMIT);
-        call!(self.push, &context => restore(snapshot))?;
+        let restored = call!(self.push, &context => restore(snapshot));
+        // Here too the first one of two requests may have made the change that the second one is refused for.
+        if restored.as_ref().is_err_and(|error| error.kind() != ErrorKind::Conflict) {
+            return restored;
+        }
         let observed = observe(&mut *self.push, &context)?;
         self.report.fingerprint.served.clone_from(&observed.fingerprint);
         if observed.fingerprint.as_deref() == old {
             return Ok(());
         }
+        restored?;
         Err(Error::new(ErrorKind::RollbackFailed, "the remote does not have the old certificate live again")
             .with_next_step("switch it back with the remote's own tools"))
     }
