@@ -146,11 +146,12 @@ impl Frame<'_> {
         }
     }
 
-    /// The remote refused the switch because somebody else had just made one: that is not ours to undo.
+    /// The remote refused the switch because somebody else had just made one: that is not ours to undo. What is switched in part
+    /// is.
     fn lost_a_race(&mut self, error: &Error, certificate: &Certificate) -> bool {
         error.kind() == ErrorKind::Conflict
             && self.report.stage == Stage::Swap
-            && self.observe().is_ok_and(|observed| !is(&observed, certificate.fingerprint()))
+            && self.observe().is_ok_and(|observed| !is(&observed, certificate.fingerprint()) && !observed.mixed)
     }
 
     /// A failed upload says nothing about what is live: an implementation that switches in it is found out, although the
@@ -250,7 +251,7 @@ impl Frame<'_> {
         let observed = self.observe()?;
         let action = if is(&observed, &begun.new) {
             "the remote has its certificate live"
-        } else if observed.fingerprint == begun.old {
+        } else if observed.fingerprint == begun.old && !observed.mixed {
             "the remote still has the old certificate live"
         } else if observed.fingerprint.is_some() {
             "somebody else has switched the remote since then; it was left alone"
