@@ -57,6 +57,12 @@ impl Response {
         self.shown.text(self.body.expose())
     }
 
+    /// A part of what the remote says, fit to be shown in the same way.
+    #[must_use]
+    pub fn shown(&self, part: &str) -> String {
+        self.shown.text(part.as_bytes())
+    }
+
     /// The body, read as JSON.
     ///
     /// # Errors
