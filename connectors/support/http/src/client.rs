@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use deploy_core::host::Host;
 use deploy_core::secret::{SecretBytes, SecretString};
@@ -114,6 +116,14 @@ impl ClientBuilder {
     pub fn with_bearer_token(mut self, token: &SecretString) -> Self {
         self.secrets.push(token.clone());
         self.with_secret_header("authorization", SecretString::from(format!("Bearer {}", token.expose())))
+    }
+
+    /// The same with a user and a password: `Authorization: Basic ...` (RFC 7617).
+    pub fn with_basic_auth(mut self, user: &str, password: &SecretString) -> Self {
+        self.secrets.push(password.clone());
+        let pair = Zeroizing::new(format!("{user}:{}", password.expose()));
+        let value = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
+        self.with_secret_header("authorization", SecretString::from(format!("Basic {}", *value)))
     }
 
     /// The same with a header of the vendor's own. Where its value holds more than the secret, as after `Bearer`, the
