@@ -21,6 +21,11 @@ pub trait Push: fmt::Debug + Send {
     fn verify(&self) -> Verify {
         Verify::NotConfigured
     }
+    /// Whether the engine keeps the pair that it deployed, for a remote that never gives a key back: `restore` then finds the pair
+    /// that was live before in [`Snapshot::previous`].
+    fn keeps_pair(&self) -> bool {
+        false
+    }
     /// What is live now. Reads only.
     async fn observe(&mut self, context: &Context) -> Result<Observed, Error>;
     /// The remote's own dry run, or why there is none.
@@ -47,13 +52,22 @@ pub struct Observed {
     pub revision: Option<String>,
     /// Everything else is as wanted, too (bindings, labels). If not, the push runs although the fingerprint is right.
     pub settled: bool,
+    /// The remote does not say what is live. What was acknowledged last counts instead.
+    pub unknown: bool,
 }
 
 impl Observed {
     /// A live leaf, everything as wanted.
     #[must_use]
     pub fn new(fingerprint: Option<String>, revision: Option<String>) -> Self {
-        Self { fingerprint, revision, settled: true }
+        Self { fingerprint, revision, settled: true, unknown: false }
+    }
+
+    /// The remote has no way to say what is live. The engine goes by what was acknowledged last, and a success that no
+    /// endpoint of `verify` shows is `unverified`.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self { settled: true, unknown: true, ..Self::default() }
     }
 }
 
@@ -68,18 +82,20 @@ pub enum Validation {
 }
 
 /// Enough to bring back what was live: versioned bytes, kept in the state directory with mode 0600.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Snapshot {
     /// The format of the bytes, for the connector that made them.
     pub version: u32,
     /// The bytes; they may hold a key.
     pub bytes: SecretBytes,
+    /// The pair that was live, where the push wants it kept and it was deployed from here; the engine puts it in.
+    pub previous: Option<Certificate>,
 }
 
 impl Snapshot {
     /// A snapshot in a format of the connector's own.
     pub fn new(version: u32, bytes: impl Into<SecretBytes>) -> Self {
-        Self { version, bytes: bytes.into() }
+        Self { version, bytes: bytes.into(), previous: None }
     }
 }
