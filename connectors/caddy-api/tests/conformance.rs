@@ -73,6 +73,8 @@ impl Harness for World {
         Fault::Busy,
         Fault::DropsBefore,
         Fault::DropsAfter,
+        Fault::ArrivesTwice,
+        Fault::Slow,
         Fault::Silent,
     ];
 
@@ -129,6 +131,8 @@ impl Harness for World {
             Fault::Busy => inject(stand_in::Fault::answer(error(503, "not now").with_header("Retry-After", "1")).times(1)),
             Fault::DropsBefore => inject(stand_in::Fault::close_before().changing().times(1)),
             Fault::DropsAfter => inject(stand_in::Fault::close_after().changing().times(1)),
+            Fault::ArrivesTwice => inject(stand_in::Fault::twice().changing()),
+            Fault::Slow => inject(stand_in::Fault::late(Duration::from_millis(100))),
             Fault::Silent => inject(stand_in::Fault::never()),
             other => panic!("{other:?} is not one of FAULTS"),
         }

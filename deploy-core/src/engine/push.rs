@@ -186,10 +186,15 @@ impl<'a> Frame<'a> {
 
     fn switch(&mut self, certificate: &Certificate) -> Result<(), Error> {
         self.enter(Stage::Swap);
-        call!(self.push, self.context => activate(certificate))?;
-        self.live = Some(certificate.fingerprint().to_owned());
-        self.enter(Stage::Verify);
-        let observed = self.observe()?;
+        let switched = call!(self.push, self.context => activate(certificate));
+        let observed = match switched {
+            Ok(()) => {
+                self.live = Some(certificate.fingerprint().to_owned());
+                self.enter(Stage::Verify);
+                self.observe()?
+            }
+            Err(error) => self.overtaken_by_itself(&error, certificate).ok_or(error)?,
+        };
         if !is(&observed, certificate.fingerprint()) {
             let message = match &observed.fingerprint {
                 Some(live) => format!("the remote says that {live} is live, not the new certificate"),
@@ -198,6 +203,12 @@ impl<'a> Frame<'a> {
             return Err(Error::new(ErrorKind::VerifyFailed, message).with_next_step("look at the remote's own log"));
         }
         self.look(certificate)
+    }
+
+    /// A request that something on the way has repeated is refused the second time, because the first one made the change.
+    fn overtaken_by_itself(&mut self, error: &Error, certificate: &Certificate) -> Option<Observed> {
+        let observed = if error.kind() == ErrorKind::Conflict { self.observe().ok() } else { None };
+        observed.filter(|observed| is(observed, certificate.fingerprint()) && observed.settled)
     }
 
     /// The remote says that it is live; the endpoints have to agree.
@@ -236,12 +247,19 @@ impl<'a> Frame<'a> {
 
     fn restore(&mut self, old: Option<&str>, snapshot: &Snapshot) -> Result<(), Error> {
         let context = self.context.undisturbed(LIMIT);
-        call!(self.push, &context => restore(snapshot))?;
-        self.live = old.map(str::to_owned);
+        let restored = call!(self.push, &context => restore(snapshot));
+        // Here too the first one of two requests may have made the change that the second one is refused for.
+        if restored.as_ref().is_err_and(|error| error.kind() != ErrorKind::Conflict) {
+            return restored;
+        }
+        if restored.is_ok() {
+            self.live = old.map(str::to_owned);
+        }
         let observed = self.observe_in(&context)?;
         if observed.fingerprint.as_deref() == old {
             return Ok(());
         }
+        restored?;
         Err(Error::new(ErrorKind::RollbackFailed, "the remote does not have the old certificate live again")
             .with_next_step("switch it back with the remote's own tools"))
     }

@@ -142,6 +142,10 @@ pub enum Fault {
     DropsBefore,
     /// The connection of the next change breaks when the remote has done what it says.
     DropsAfter,
+    /// Every change reaches the remote twice, and what is answered is the answer to the second time.
+    ArrivesTwice,
+    /// Every answer takes a tenth of a second.
+    Slow,
     /// No request is answered.
     Silent,
     /// The remote shows a certificate that nobody trusts.

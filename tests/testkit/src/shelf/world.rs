@@ -39,6 +39,8 @@ impl ShelfWorld {
         Fault::Busy,
         Fault::DropsBefore,
         Fault::DropsAfter,
+        Fault::ArrivesTwice,
+        Fault::Slow,
         Fault::Silent,
         Fault::UntrustedTls,
         Fault::PartialUpload,
@@ -158,6 +160,8 @@ impl ShelfWorld {
                 inject(stand_in::Fault::close_after().changing().below(certificates).times(1));
                 inject(stand_in::Fault::close_after().changing().below(listeners).times(1));
             }
+            Fault::ArrivesTwice => inject(stand_in::Fault::twice().changing()),
+            Fault::Slow => inject(stand_in::Fault::late(Duration::from_millis(100))),
             Fault::Silent => inject(stand_in::Fault::never()),
             Fault::UntrustedTls => inject(stand_in::Fault::untrusted_certificate()),
             Fault::PartialUpload => {

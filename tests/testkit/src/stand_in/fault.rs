@@ -33,6 +33,7 @@ pub(super) enum Effect {
     CloseBefore,
     Late(Duration),
     Never,
+    Twice,
     UntrustedCertificate,
 }
 
@@ -67,6 +68,11 @@ impl Fault {
     /// Reads the request, does nothing, and keeps the connection open without an answer.
     pub fn never() -> Self {
         Self::with(Effect::Never)
+    }
+
+    /// Does what was asked a second time, and answers that: something on the way has repeated the request.
+    pub fn twice() -> Self {
+        Self::with(Effect::Twice)
     }
 
     /// Presents a certificate of an authority that nobody trusts. Method and path are not known at that point, so that it

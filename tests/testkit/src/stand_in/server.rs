@@ -121,6 +121,10 @@ async fn answer<S>(shared: Arc<Shared<S>>, request: hyper::Request<Incoming>) ->
             tokio::time::sleep(delay).await;
             answer
         }
+        Some(Effect::Twice) => {
+            shared.take(number, &request);
+            shared.take(number, &request)
+        }
         Some(Effect::Never) => std::future::pending().await,
     };
     shared.record.answered(number, answer.status);

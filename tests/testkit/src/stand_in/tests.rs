@@ -153,3 +153,11 @@ fn certificate_can_be_untrusted_for_a_while() {
     assert_eq!(ask().unwrap().status, 200);
     assert_eq!(taken(&stand_in), 2);
 }
+
+#[test]
+fn repeated_request_is_taken_twice_and_answered_once() {
+    let stand_in = counter();
+    stand_in.faults().inject(Fault::twice().changing());
+    assert_eq!((get(&stand_in).unwrap().status, put(&stand_in).unwrap().status), (200, 200));
+    assert_eq!((taken(&stand_in), stand_in.record().lines().len()), (3, 2));
+}

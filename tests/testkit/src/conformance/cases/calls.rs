@@ -23,6 +23,9 @@ super::cases! { "calls":
     p8_busy_remote_is_given_the_time_it_asks_for[Push, Need::Fault(Fault::Busy)] "A 503 is tried again, and not before its `Retry-After` has passed."
     p2_request_that_never_arrived_is_sent_again[Push, Need::Fault(Fault::DropsBefore)] "A connection that breaks before the remote took the request is no failure of the deployment."
     p2_answer_that_was_lost_makes_no_second_object[Push, Need::Fault(Fault::DropsAfter)] "A connection that breaks after the work was done is no failure, and makes no second object."
+    p2_change_that_arrives_twice_makes_no_second_object[Push, Need::Fault(Fault::ArrivesTwice)] "A request that something on the way has repeated is no failure, and makes no second object."
+    p2_way_back_that_arrives_twice_is_gone_once[Push, Need::Fault(Fault::ArrivesTwice), Need::Fault(Fault::Ignored)] "A restore that something on the way has repeated brings the old certificate back."
+    p8_slow_remote_is_waited_for[Push, Need::Fault(Fault::Slow)] "A remote that takes its time is waited for."
     p8_silent_remote_is_given_up_with_the_time[Push, Need::Fault(Fault::Silent)] "A remote that does not answer is given up at the deadline, and nothing is changed."
     p9_remote_that_cannot_prove_who_it_is_gets_nothing[Push, Need::Fault(Fault::UntrustedTls)] "A remote whose certificate is not trusted is refused without another try, and gets no key."
     p2_partial_upload_is_found_and_ended[Push, Need::Fault(Fault::PartialUpload)] "What a broken upload left is found and used by the next run, which makes no second object."
@@ -77,6 +80,26 @@ fn p2_request_that_never_arrived_is_sent_again<H: Harness>() {
 
 fn p2_answer_that_was_lost_makes_no_second_object<H: Harness>() {
     survived::<H>(Fault::DropsAfter);
+}
+
+fn p2_change_that_arrives_twice_makes_no_second_object<H: Harness>() {
+    survived::<H>(Fault::ArrivesTwice);
+}
+
+fn p2_way_back_that_arrives_twice_is_gone_once<H: Harness>() {
+    let (mut world, old) = World::<H>::serving();
+    let new = world.issue();
+    world.harness.break_with(Fault::Ignored);
+    world.harness.break_with(Fault::ArrivesTwice);
+    let report = world.deploy(&new);
+    assert_eq!((report.outcome, report.live), (Outcome::RolledBack, Live::RolledBack), "{}", told(&report));
+    world.harness.heal();
+    world.sees(&old);
+    world.ends_with(&new);
+}
+
+fn p8_slow_remote_is_waited_for<H: Harness>() {
+    survived::<H>(Fault::Slow);
 }
 
 fn p8_silent_remote_is_given_up_with_the_time<H: Harness>() {
