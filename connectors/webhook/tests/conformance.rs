@@ -5,6 +5,7 @@ mod endpoint;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use deploy_testkit::conformance::{self, Fault, Harness, NAME as HOST};
 use deploy_testkit::stand_in::{self, Answer};
@@ -39,6 +40,8 @@ impl Harness for World {
         Fault::Busy,
         Fault::DropsBefore,
         Fault::DropsAfter,
+        Fault::ArrivesTwice,
+        Fault::Slow,
         Fault::Silent,
         Fault::UntrustedTls,
     ];
@@ -96,6 +99,8 @@ impl Harness for World {
             Fault::Busy => inject(wait(503)),
             Fault::DropsBefore => inject(switch(stand_in::Fault::close_before()).times(1)),
             Fault::DropsAfter => inject(switch(stand_in::Fault::close_after()).times(1)),
+            Fault::ArrivesTwice => inject(stand_in::Fault::twice().changing()),
+            Fault::Slow => inject(stand_in::Fault::late(Duration::from_millis(100))),
             Fault::Silent => inject(stand_in::Fault::never()),
             Fault::UntrustedTls => inject(stand_in::Fault::untrusted_certificate()),
             other => panic!("{other:?} is not one of FAULTS"),

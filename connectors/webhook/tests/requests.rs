@@ -188,12 +188,13 @@ async fn a5_stand_in_that_only_accepts_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p2_stand_in_behind_a_network_that_drops_and_delays_has_one_certificate_in_the_end() {
+async fn p2_stand_in_behind_a_network_that_drops_delays_and_repeats_has_one_certificate_in_the_end() {
     let world = World::start();
     let faults = world.endpoint.faults();
     faults.inject(Fault::late(Duration::from_millis(50)).reading());
     faults.inject(Fault::close_before().changing().times(1));
     faults.inject(Fault::close_after().changing().below("/api/certificates").times(1));
+    faults.inject(Fault::twice().changing());
     let issued = world.issue();
     let report = world.deploy(&world.endpoint.settings(), &issued).await;
     assert_eq!((report.outcome, world.live()), (Outcome::Changed, Some(issued.fingerprint)), "{report:?}");

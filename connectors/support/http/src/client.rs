@@ -188,7 +188,7 @@ impl fmt::Debug for ClientBuilder {
 /// The error never shows the text, because a password may stand in it.
 ///
 /// # Errors
-/// [`ErrorKind::ConfigurationInvalid`]: it is no URL, is not `https://` (or `http://` to this machine), or has credentials, a
+/// [`ErrorKind::ConfigurationInvalid`]: it is no URL, is not `https://` (or `http://` to this machine or its link), or has credentials, a
 /// query or a fragment in it.
 pub fn check_url(text: &str) -> Result<(), Error> {
     parse_url(text).map(drop)
@@ -200,7 +200,7 @@ fn parse_url(text: &str) -> Result<Url, Error> {
     let host = url.host_str().unwrap_or_default();
     match url.scheme() {
         "https" => {}
-        "http" if is_this_machine(host) => {}
+        "http" if is_near(host) => {}
         "http" => return Err(invalid("begins with http://, which sends credentials in the clear").with_next_step("use https://")),
         _ => return Err(invalid("does not begin with https://")),
     }
@@ -213,9 +213,14 @@ fn parse_url(text: &str) -> Result<Url, Error> {
     Ok(url)
 }
 
-fn is_this_machine(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+/// This machine, or its link: no router forwards what is sent to 169.254.0.0/16 (RFC 3927, section 2.7), where clouds answer for the
+/// identity of their machines.
+fn is_near(host: &str) -> bool {
+    match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
+        Ok(IpAddr::V6(address)) => address.is_loopback(),
+        Err(_) => host == "localhost",
+    }
 }
 
 /// A header that is not shown, and whose value is cleared when it is dropped.
@@ -282,6 +287,7 @@ mod tests {
         {
             check_url(url).unwrap();
         }
+        check_url("http://169.254.169.254/metadata").unwrap();
         for url in ["http://lb.example.com", "http://10.0.0.1", "http://127.0.0.1.example.com", "ftp://a", "lb.example.com", ""] {
             assert_eq!(check_url(url).unwrap_err().kind(), ErrorKind::ConfigurationInvalid, "{url}");
         }
