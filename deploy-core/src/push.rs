@@ -21,6 +21,18 @@ pub trait Push: fmt::Debug + Send {
     fn verify(&self) -> Verify {
         Verify::NotConfigured
     }
+    /// Whether the engine keeps the pair that it deployed, for a remote that never gives a key back: `restore` then finds the pair
+    /// that was live before in [`Snapshot::previous`].
+    fn keeps_pair(&self) -> bool {
+        false
+    }
+    /// What spares a later run a search: the name that the remote gave to what was deployed, say. The engine keeps it with what it
+    /// knows of the target, after a success. It may be lost, and is no place for a secret.
+    fn note(&self) -> Option<String> {
+        None
+    }
+    /// Gets the note of an earlier run, before every other call.
+    fn recall(&mut self, _note: &str) {}
     /// What is live now. Reads only.
     async fn observe(&mut self, context: &Context) -> Result<Observed, Error>;
     /// The remote's own dry run, or why there is none.
@@ -50,6 +62,8 @@ pub struct Observed {
     /// Parts of the target have different certificates, as when a switch was broken off. `fingerprint` is `None` then, and the
     /// engine brings the old state back where otherwise it would take nothing for what was there before.
     pub mixed: bool,
+    /// The remote does not say what is live. What was acknowledged last counts instead.
+    pub unknown: bool,
 }
 
 impl Observed {
@@ -64,6 +78,13 @@ impl Observed {
     pub fn mixed() -> Self {
         Self { mixed: true, ..Self::default() }
     }
+
+    /// The remote has no way to say what is live. The engine goes by what was acknowledged last, and a success that no
+    /// endpoint of `verify` shows is `unverified`.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self { settled: true, unknown: true, ..Self::default() }
+    }
 }
 
 /// What the remote's dry run said.
@@ -77,18 +98,20 @@ pub enum Validation {
 }
 
 /// Enough to bring back what was live: versioned bytes, kept in the state directory with mode 0600.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Snapshot {
     /// The format of the bytes, for the connector that made them.
     pub version: u32,
     /// The bytes; they may hold a key.
     pub bytes: SecretBytes,
+    /// The pair that was live, where the push wants it kept and it was deployed from here; the engine puts it in.
+    pub previous: Option<Certificate>,
 }
 
 impl Snapshot {
     /// A snapshot in a format of the connector's own.
     pub fn new(version: u32, bytes: impl Into<SecretBytes>) -> Self {
-        Self { version, bytes: bytes.into() }
+        Self { version, bytes: bytes.into(), previous: None }
     }
 }

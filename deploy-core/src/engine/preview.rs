@@ -40,7 +40,7 @@ fn fill(preview: &mut Preview, job: &Job, context: &Context) -> Result<(), Error
     match block_on(job.target.prepare(&loaded.certificate, context))? {
         Deployment::Files(plan) => files(preview, plan, &job.kind, context),
         Deployment::Push(mut push) => {
-            let observed = push::observe(&mut *push, context)?;
+            let observed = push::observe(&mut *push, &job.name, context)?;
             let same = observed.settled && observed.fingerprint == preview.fingerprint.wanted;
             preview.state = if same { TargetState::Unchanged } else { TargetState::Change };
             preview.fingerprint.served = observed.fingerprint;

@@ -48,7 +48,7 @@ pub(super) fn deploy(
     started: Instant,
     context: &Context,
 ) -> Report {
-    let mut frame = Frame { context, push, report };
+    let mut frame = Frame::new(push, report, context);
     frame.report.fingerprint.wanted = Some(certificate.fingerprint().to_owned());
     frame.report.not_after = Some(certificate.not_after());
     if let Err(error) = frame.run(certificate) {
@@ -71,9 +71,17 @@ struct Frame<'a> {
     context: &'a Context,
     push: Box<dyn Push>,
     report: Report,
+    /// The leaf that is live, as far as anybody can tell.
+    live: Option<String>,
+    /// The remote does not say what is live.
+    unknown: bool,
 }
 
-impl Frame<'_> {
+impl<'a> Frame<'a> {
+    fn new(push: Box<dyn Push>, report: Report, context: &'a Context) -> Self {
+        Self { context, push, report, live: None, unknown: false }
+    }
+
     fn run(&mut self, certificate: &Certificate) -> Result<(), Error> {
         self.enter(Stage::Check);
         certificate.check_validity(self.context.host().now())?;
@@ -84,7 +92,8 @@ impl Frame<'_> {
         let keys = LockKeys::of_targets([self.report.target.clone()]);
         let _locks = lock::acquire(self.context, &state, &keys)?;
         let journal = PushJournal::open(self.context, &state, &self.report.target)?;
-        self.recover(&journal)?;
+        self.live = remembered(&mut *self.push, &self.report.target, self.context)?;
+        self.recover(&state, &journal)?;
         match self.attempt(certificate, &state, &journal) {
             // Somebody else was faster: look again and decide again, once.
             Err(error) if error.kind() == ErrorKind::Conflict && error.live() == Live::Unchanged => {
@@ -103,7 +112,7 @@ impl Frame<'_> {
             if !settled {
                 // It may have died between the switch and the look, or somebody else switched.
                 self.look(certificate)?;
-                self.acknowledge(certificate, state)?;
+                self.acknowledge(certificate, state, journal);
                 self.report.outcome = Outcome::Unchanged;
                 self.report.live = Live::Unchanged;
             }
@@ -116,6 +125,7 @@ impl Frame<'_> {
         }
         self.enter(Stage::Journal);
         let snapshot = call!(self.push, self.context => snapshot())?;
+        let snapshot = self.with_previous(snapshot, observed.fingerprint.as_deref(), journal)?;
         journal.begin(&observed, certificate, &snapshot)?;
         self.enter(Stage::Stage);
         if let Err(error) = check_time(self.context).and_then(|()| call!(self.push, self.context => upload(certificate))) {
@@ -132,11 +142,24 @@ impl Frame<'_> {
             }
             return Err(self.roll_back(error, observed.fingerprint.as_deref(), &snapshot, journal));
         }
-        self.acknowledge(certificate, state)?;
+        self.acknowledge(certificate, state, journal);
         journal.end()?;
         self.enter(Stage::Prune);
         self.prune(self.context);
         Ok(())
+    }
+
+    /// With the pair that was live, where the push wants it.
+    fn with_previous(&mut self, mut snapshot: Snapshot, old: Option<&str>, journal: &PushJournal<'_>) -> Result<Snapshot, Error> {
+        if let (true, Some(old)) = (self.push.keeps_pair(), old) {
+            snapshot.previous = journal.kept(old)?;
+            if snapshot.previous.is_none() {
+                let why =
+                    "the live certificate was not deployed from here, so that its key is not known and it cannot be brought back";
+                self.report.degrade("restore", why);
+            }
+        }
+        Ok(snapshot)
     }
 
     /// What was superseded, or what was uploaded and had to be taken back.
@@ -167,6 +190,7 @@ impl Frame<'_> {
         let switched = call!(self.push, self.context => activate(certificate));
         let observed = match switched {
             Ok(()) => {
+                self.live = Some(certificate.fingerprint().to_owned());
                 self.enter(Stage::Verify);
                 self.observe()?
             }
@@ -191,7 +215,9 @@ impl Frame<'_> {
     /// The remote says that it is live; the endpoints have to agree.
     fn look(&mut self, certificate: &Certificate) -> Result<(), Error> {
         self.enter(Stage::Verify);
-        self.reached(Rung::V5);
+        if !self.unknown {
+            self.reached(Rung::V5);
+        }
         let Verify::Endpoints { endpoints, timeout } = self.push.verify() else { return Ok(()) };
         let deadline = (Instant::now() + timeout).min(self.context.deadline());
         for endpoint in &endpoints {
@@ -227,8 +253,10 @@ impl Frame<'_> {
         if restored.as_ref().is_err_and(|error| error.kind() != ErrorKind::Conflict) {
             return restored;
         }
-        let observed = observe(&mut *self.push, &context)?;
-        self.report.fingerprint.served.clone_from(&observed.fingerprint);
+        if restored.is_ok() {
+            self.live = old.map(str::to_owned);
+        }
+        let observed = self.observe_in(&context)?;
         if observed.fingerprint.as_deref() == old {
             return Ok(());
         }
@@ -238,26 +266,40 @@ impl Frame<'_> {
     }
 
     /// Finishes or undoes what a dead process began.
-    fn recover(&mut self, journal: &PushJournal<'_>) -> Result<(), Error> {
+    fn recover(&mut self, state: &State, journal: &PushJournal<'_>) -> Result<(), Error> {
         let Some((begun, snapshot)) = journal.read()? else { return Ok(()) };
         self.enter(Stage::Recover);
-        let action = self.settle(&begun, snapshot, journal)?;
+        let action = self.settle(&begun, snapshot, state, journal)?;
         self.warn(format!("an interrupted deployment was found: {action}"));
         self.report.recovered = true;
         Ok(())
     }
 
-    fn settle(&mut self, begun: &Begun, snapshot: Option<Snapshot>, journal: &PushJournal<'_>) -> Result<&'static str, Error> {
+    fn settle(
+        &mut self,
+        begun: &Begun,
+        snapshot: Option<Snapshot>,
+        state: &State,
+        journal: &PushJournal<'_>,
+    ) -> Result<&'static str, Error> {
         let observed = self.observe()?;
         let action = if is(&observed, &begun.new) {
             "the remote has its certificate live"
+        } else if observed.unknown {
+            // With the marker the next run would take the old certificate for the live one.
+            let path = state.targets.path();
+            let removed = state.remove_marker(self.context.host(), &self.report.target);
+            removed.map_err(|error| invalid(path, "cannot be cleaned up", error))?;
+            self.live = None;
+            "the remote does not say whether it took the certificate; the next deployment sends one again"
         } else if observed.fingerprint == begun.old && !observed.mixed {
             "the remote still has the old certificate live"
         } else if observed.fingerprint.is_some() {
             "somebody else has switched the remote since then; it was left alone"
         } else {
             let lost = || Error::new(ErrorKind::RollbackFailed, "the snapshot of the old state is gone").with_live(Live::Unknown);
-            self.restore(begun.old.as_deref(), &snapshot.ok_or_else(lost)?).map_err(|error| error.with_live(Live::Unknown))?;
+            let snapshot = self.with_previous(snapshot.ok_or_else(lost)?, begun.old.as_deref(), journal)?;
+            self.restore(begun.old.as_deref(), &snapshot).map_err(|error| error.with_live(Live::Unknown))?;
             "the old state was brought back"
         };
         journal.end()?;
@@ -265,27 +307,46 @@ impl Frame<'_> {
         Ok(action)
     }
 
-    fn acknowledge(&mut self, certificate: &Certificate, state: &State) -> Result<(), Error> {
+    fn acknowledge(&mut self, certificate: &Certificate, state: &State, journal: &PushJournal<'_>) {
         self.enter(Stage::Acknowledge);
+        if self.push.keeps_pair()
+            && let Err(error) = journal.keep(certificate)
+        {
+            self.warn(format!("the pair could not be kept for the way back: {}", error.full_message()));
+        }
+        let nobody_looked = self.unknown && self.push.verify() == Verify::NotConfigured;
         let marker = Marker {
             version: Marker::VERSION,
             plan: certificate.fingerprint().to_owned(),
             leaf: Some(certificate.fingerprint().to_owned()),
             reloaded: true,
-            verified: Verified::Seen,
+            verified: if nobody_looked { Verified::Nobody } else { Verified::Seen },
+            note: self.push.note(),
             ..Marker::default()
         };
         if let Err(error) = state.write_marker(self.context.host(), &self.report.target, &marker) {
             self.warn(format!("the marker could not be written: {error}"));
         }
-        self.report.outcome = Outcome::Changed;
+        if nobody_looked {
+            self.report.degrade("verify", "the remote does not say what is live, and there is no endpoint to look at");
+        }
+        self.report.outcome = if nobody_looked { Outcome::Unverified } else { Outcome::Changed };
         self.report.live = Live::Applied;
-        Ok(())
     }
 
     fn observe(&mut self) -> Result<Observed, Error> {
-        let observed = observe(&mut *self.push, self.context)?;
-        self.report.fingerprint.served.clone_from(&observed.fingerprint);
+        self.observe_in(self.context)
+    }
+
+    fn observe_in(&mut self, context: &Context) -> Result<Observed, Error> {
+        let mut observed = call!(self.push, context => observe())?;
+        self.unknown = observed.unknown;
+        if observed.unknown {
+            observed.fingerprint.clone_from(&self.live);
+        } else {
+            self.live.clone_from(&observed.fingerprint);
+            self.report.fingerprint.served.clone_from(&observed.fingerprint);
+        }
         Ok(observed)
     }
 
@@ -309,8 +370,22 @@ fn is(observed: &Observed, fingerprint: &str) -> bool {
 }
 
 /// What is live, for whoever only looks.
-pub(super) fn observe(push: &mut dyn Push, context: &Context) -> Result<Observed, Error> {
-    call!(push, context => observe())
+pub(super) fn observe(push: &mut dyn Push, target: &str, context: &Context) -> Result<Observed, Error> {
+    let acknowledged = remembered(push, target, context)?;
+    let mut observed = call!(push, context => observe())?;
+    if observed.unknown {
+        observed.fingerprint = acknowledged;
+    }
+    Ok(observed)
+}
+
+/// The leaf whose deployment was acknowledged last. What was noted then goes back to the push.
+fn remembered(push: &mut dyn Push, target: &str, context: &Context) -> Result<Option<String>, Error> {
+    let marker = read_marker(context, target)?;
+    if let Some(note) = marker.as_ref().and_then(|marker| marker.note.as_deref()) {
+        push.recall(note);
+    }
+    Ok(marker.filter(|marker| marker.reloaded).and_then(|marker| marker.leaf))
 }
 
 /// Tries again only where the error says that it can help, and never sooner than the remote asks.
@@ -367,19 +442,26 @@ fn recover(job: &Job, context: &Context, state: &State) -> Result<Option<Recover
     let _locks = lock::acquire(context, state, &keys).map_err(named)?;
     let journal = PushJournal::open(context, state, &job.name).map_err(named)?;
     let Some((begun, snapshot)) = journal.read().map_err(named)? else { return Ok(None) };
-    let mut frame = Frame { context, push, report: Report::new(&job.name, &job.kind) };
-    let action = frame.settle(&begun, snapshot, &journal).map_err(named)?;
+    let mut frame = Frame::new(push, Report::new(&job.name, &job.kind), context);
+    frame.live = remembered(&mut *frame.push, &job.name, context).map_err(named)?;
+    let action = frame.settle(&begun, snapshot, state, &journal).map_err(named)?;
     let left: String = frame.report.warnings.iter().map(|warning| format!("; {warning}")).collect();
-    let live = if frame.report.fingerprint.served.as_ref() == Some(&begun.new) { Live::Applied } else { Live::RolledBack };
+    let live = match &frame.live {
+        Some(live) if *live == begun.new => Live::Applied,
+        None if frame.unknown => Live::Unknown,
+        _ => Live::RolledBack,
+    };
     Ok(Some(Recovered::new(vec![begun.target], job.name.clone(), format!("{action}{left}"), live)))
 }
 
-/// The record of one push, and the snapshot it can be undone with: `vault/<target>.push` and `.snapshot`.
+/// The record of one push, the snapshot it can be undone with, and the pair that was deployed last, where it is kept:
+/// `vault/<target>.push`, `.snapshot` and `.pair`.
 struct PushJournal<'a> {
     context: &'a Context,
     directory: crate::host::Directory,
     begun: OsString,
     snapshot: OsString,
+    pair: OsString,
 }
 
 fn record_name(target: &str) -> OsString {
@@ -390,7 +472,8 @@ impl<'a> PushJournal<'a> {
     fn open(context: &'a Context, state: &State, target: &str) -> Result<Self, Error> {
         let directory = open_or_create_child(context.host(), &state.root, OsStr::new(VAULT), &mut false)
             .map_err(|error| invalid(&state.root.path().join(VAULT), "cannot be opened or created", error))?;
-        Ok(Self { context, directory, begun: record_name(target), snapshot: format!("{target}.snapshot").into() })
+        let [snapshot, pair] = ["snapshot", "pair"].map(|kind| format!("{target}.{kind}").into());
+        Ok(Self { context, directory, begun: record_name(target), snapshot, pair })
     }
 
     /// On the medium before anything is called that changes the remote.
@@ -432,6 +515,31 @@ impl<'a> PushJournal<'a> {
             Some(Snapshot::new(u32::from_be_bytes(*version), rest))
         });
         Ok(Some((begun, snapshot)))
+    }
+
+    /// The pair with this leaf, if it is the one that was deployed last. One that cannot be read counts as lost.
+    fn kept(&self, fingerprint: &str) -> Result<Option<Certificate>, Error> {
+        let failed = |error| invalid(&self.directory.path().join(&self.pair), "cannot be read", error);
+        let read = self.context.host().read(&self.directory, &self.pair, SNAPSHOT_LIMIT).map_err(failed)?;
+        let pair = read.and_then(|(bytes, _)| Certificate::from_combined_pem(&bytes).ok());
+        Ok(pair.filter(|pair| pair.fingerprint() == fingerprint))
+    }
+
+    /// Instead of the pair before, in one step.
+    fn keep(&self, certificate: &Certificate) -> Result<(), Error> {
+        let host = self.context.host();
+        let mut new = self.pair.clone();
+        new.push(".new");
+        let write = || {
+            let us = host.identity()?;
+            host.unlink(&self.directory, &new)?;
+            let pair = certificate.combined_pem();
+            let written = host.create(&self.directory, &new, pair.expose(), &Metadata::new(us.uid, us.gid, 0o600))?;
+            host.sync(&[written.sync_point(&self.directory, &new)])?;
+            host.rename((&self.directory, &new), (&self.directory, &self.pair))?;
+            host.sync(&[SyncPoint::Directory(self.directory.clone())])
+        };
+        write().map_err(|error| invalid(&self.directory.path().join(&self.pair), "cannot be written", error))
     }
 
     fn end(&self) -> Result<(), Error> {

@@ -58,7 +58,7 @@ fn fill(status: &mut TargetStatus, job: &Job, context: &Context) -> Result<(), E
                 status.owed = Some("files or settings changed since the last deployment".to_owned());
             }
         }
-        Deployment::Push(mut push) => status.on_disk = observe(&mut *push, context)?.fingerprint,
+        Deployment::Push(mut push) => status.on_disk = observe(&mut *push, &job.name, context)?.fingerprint,
     }
     Ok(())
 }

@@ -118,7 +118,7 @@ impl Canary {
         }
         let what = self.found_in(&std::fs::read(path).ok()?)?;
         let hidden = path.components().any(|part| part.as_os_str() == ".certdeploy");
-        let snapshot = path.extension().is_some_and(|ending| ending == "snapshot");
+        let snapshot = path.extension().is_some_and(|ending| ending == "snapshot" || ending == "pair");
         let mode = metadata.mode() & 0o7777;
         if !hidden && !snapshot && !self.keepers.iter().any(|keeper| path.starts_with(keeper)) {
             Some(format!("{what} is in {shown}"))

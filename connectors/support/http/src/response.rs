@@ -57,10 +57,10 @@ impl Response {
         self.shown.text(self.body.expose())
     }
 
-    /// A part of what the remote says, fit to be shown in the same way.
+    /// A text out of it, fit to be shown in the same way.
     #[must_use]
-    pub fn shown(&self, part: &str) -> String {
-        self.shown.text(part.as_bytes())
+    pub fn shown(&self, text: &str) -> String {
+        self.shown.text(text.as_bytes())
     }
 
     /// The body, read as JSON.
