@@ -20,6 +20,10 @@ const CONNECTOR_MORE: &[&str] = &[
     "src/fingerprint.rs",
     "src/signature.rs",
     "src/template.rs",
+    // A cluster: how it is reached, what lies in it, and what its refusals mean.
+    "src/access.rs",
+    "src/object.rs",
+    "src/refusal.rs",
     // The protocol that programs speak, and a call of one.
     "src/problem.rs",
     "src/program.rs",
