@@ -29,6 +29,8 @@ use crate::target::Recovery;
 /// Several tries of one call, where the error says that it can help.
 const TRIES: u32 = 5;
 const SNAPSHOT_LIMIT: u64 = 16 << 20;
+/// What a remote gets to end a session in.
+const CLOSING: Duration = Duration::from_secs(5);
 /// Where records and snapshots lie, in the state directory.
 const VAULT: &str = "vault";
 
@@ -56,6 +58,7 @@ pub(super) fn deploy(
         frame.report.live = error.live();
         frame.report.error = Some(error.at(frame.report.stage));
     }
+    frame.close();
     finish(frame.report, started, context, &LazyState::default())
 }
 
@@ -166,6 +169,12 @@ impl<'a> Frame<'a> {
     fn prune(&mut self, context: &Context) {
         if let Err(error) = call!(self.push, context => prune()) {
             self.warn(format!("what nothing uses any more could not be removed: {}", error.full_message()));
+        }
+    }
+
+    fn close(&mut self) {
+        if let Err(error) = close(&mut *self.push, self.context) {
+            self.warn(format!("what was left open at the remote could not be ended: {}", error.full_message()));
         }
     }
 
@@ -423,6 +432,12 @@ pub(super) fn pending(target: &str, context: &Context) -> Result<Option<String>,
     Ok(status.map(|_| "an interrupted deployment is settled first".to_owned()))
 }
 
+/// After the last call, for whoever only looks, too.
+pub(super) fn close(push: &mut dyn Push, context: &Context) -> Result<(), Error> {
+    let context = context.undisturbed(CLOSING);
+    block_on(context.within(push.close(&context)))
+}
+
 /// What the remote's own dry run says, for whoever only looks.
 pub(super) fn validate(push: &mut dyn Push, certificate: &Certificate, context: &Context) -> Result<Validation, Error> {
     call!(push, context => validate(certificate))
@@ -437,7 +452,9 @@ fn recover(job: &Job, context: &Context, state: &State) -> Result<Option<Recover
     let Some((begun, snapshot)) = journal.read().map_err(named)? else { return Ok(None) };
     let mut frame = Frame::new(push, Report::new(&job.name, &job.kind), context);
     frame.live = acknowledged(&job.name, context).map_err(named)?;
-    let action = frame.settle(&begun, snapshot, state, &journal).map_err(named)?;
+    let settled = frame.settle(&begun, snapshot, state, &journal);
+    frame.close();
+    let action = settled.map_err(named)?;
     let left: String = frame.report.warnings.iter().map(|warning| format!("; {warning}")).collect();
     let live = match &frame.live {
         Some(live) if *live == begun.new => Live::Applied,
