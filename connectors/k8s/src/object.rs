@@ -138,7 +138,7 @@ impl<'a> Body<'a> {
         Self { metadata, type_name, data, ..Self::default() }
     }
 
-    /// Only if the Secret is still this one, in this revision.
+    /// Only if the Secret is still this one, in this revision. With the revision alone, one that is gone would be made again.
     pub(crate) fn on(mut self, found: Option<&Held>) -> Self {
         self.metadata.uid = found.and_then(Held::uid).map(str::to_owned);
         self.metadata.resource_version = found.and_then(Held::revision).map(str::to_owned);

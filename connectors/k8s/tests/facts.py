@@ -194,9 +194,10 @@ def only_the_one_that_is_meant_is_deleted():
 
 
 @fact
-def what_was_deleted_is_not_applied_to():
-    body = on(secret("facts-a", data={"a": b"1"}), uid="00000000-0000-4000-8000-999999999999", resourceVersion="1")
-    return outcome(lambda: apply(body))
+def what_was_deleted_is_made_again_unless_the_uid_is_in_the_request():
+    body = on(secret("facts-a", data={"a": b"1"}), resourceVersion="1")
+    with_uid = outcome(lambda: apply(on(body, uid="00000000-0000-4000-8000-999999999999")))
+    return [with_uid, outcome(lambda: apply(body))]
 
 
 @fact

@@ -267,6 +267,20 @@ async fn p3_somebody_else_in_the_second_namespace_has_the_first_one_go_back() {
     world.has("web", &theirs);
 }
 
+/// Between the look and the request it goes, and a request without its uid would make it again, with nothing else in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_one_that_somebody_deletes_is_looked_at_again() {
+    let world = World::new();
+    world.changes(json!({}), &world.issue()).await;
+    world.cluster.record().clear();
+    world.cluster.overtake_by_deletion(1, NAMESPACE, SECRET);
+    let new = world.issue();
+    world.changes(json!({}), &new).await;
+    world.has(NAMESPACE, &new);
+    let refused = world.cluster.record().lines().iter().filter(|line| line.ends_with(" 409")).count();
+    assert_eq!(refused, 1, "{:?}", world.cluster.record().lines());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn namespaces_are_looked_up_by_their_labels_at_every_run() {
     let world = World::new();

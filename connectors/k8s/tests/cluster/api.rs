@@ -259,10 +259,10 @@ impl Call<'_> {
             return Err(bad_request("metadata.managedFields must be nil"));
         }
         let Some(found) = found else {
-            let has = |field: &str| !body["metadata"][field].is_null();
-            if has("uid") || has("resourceVersion") {
+            // A revision alone is taken for nothing here: a new one is made.
+            if let Some(uid) = body["metadata"]["uid"].as_str() {
                 let message = format!(
-                    "Operation cannot be fulfilled on secrets \"{name}\": uid mismatch: the provided object specified uid, and no existing object was found"
+                    "Operation cannot be fulfilled on secrets \"{name}\": uid mismatch: the provided object specified uid {uid}, and no existing object was found"
                 );
                 return Err(status(409, "Conflict", &message, &json!({ "name": name, "kind": "secrets" })));
             }

@@ -47,11 +47,17 @@ pub(crate) struct State {
     /// What an admission webhook says to the next certificate, dry run or not.
     webhook: Option<String>,
     /// What somebody else does before a change, and how many changes come before that.
-    overtaking: Option<(usize, Object)>,
+    overtaking: Option<(usize, Act)>,
     ingress: TlsServer,
     frozen: bool,
     revision: u64,
     uids: u64,
+}
+
+/// What somebody else does.
+enum Act {
+    Delete(String, String),
+    Put(Object),
 }
 
 #[derive(Default)]
@@ -182,7 +188,13 @@ impl Cluster {
     /// The same after so many other changes, dry runs counted.
     pub(crate) fn overtake_after(&self, skip: usize, namespace: &str, name: &str, entries: &[(&str, &[u8])], manager: &str) {
         let object = object(namespace, name, manager, &body("kubernetes.io/tls", entries));
-        self.with(|state| state.overtaking = Some((skip, object)));
+        self.with(|state| state.overtaking = Some((skip, Act::Put(object))));
+    }
+
+    /// After so many other changes, dry runs counted, has somebody else delete this Secret.
+    pub(crate) fn overtake_by_deletion(&self, skip: usize, namespace: &str, name: &str) {
+        let act = Act::Delete(namespace.to_owned(), name.to_owned());
+        self.with(|state| state.overtaking = Some((skip, act)));
     }
 
     /// A Secret as the API shows it.
@@ -285,9 +297,10 @@ impl State {
     /// Lets somebody else go first, where it is their turn.
     fn let_others_pass(&mut self) {
         match self.overtaking.take() {
-            Some((0, object)) => self.put(object),
-            Some((left, object)) => self.overtaking = Some((left - 1, object)),
             None => {}
+            Some((0, Act::Put(object))) => self.put(object),
+            Some((0, Act::Delete(namespace, name))) => drop(self.secrets.remove(&(namespace, name))),
+            Some((left, act)) => self.overtaking = Some((left - 1, act)),
         }
     }
 
