@@ -50,9 +50,10 @@ impl Service {
         self.post("application/x-amz-json-1.1", Some(target), body).await
     }
 
-    /// Asks a service that speaks the query protocol.
-    pub(crate) async fn form(&self, body: SecretBytes) -> Result<Response, Error> {
-        self.post("application/x-www-form-urlencoded; charset=utf-8", None, body).await
+    /// Asks a service that speaks the query protocol. The fields are no secrets: who asks is in the signature.
+    pub(crate) async fn form(&self, fields: &[(&str, &str)]) -> Result<Response, Error> {
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        self.post("application/x-www-form-urlencoded", None, SecretBytes::from(body.into_bytes())).await
     }
 
     async fn post(&self, content_type: &str, target: Option<&str>, body: SecretBytes) -> Result<Response, Error> {

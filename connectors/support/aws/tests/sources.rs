@@ -77,7 +77,7 @@ impl World {
     }
 
     async fn refused(&self) -> Error {
-        let error = self.find().await.expect_err("credentials from nowhere");
+        let error = self.find().await.unwrap_err();
         let shown = format!("{error:?} {}", error.full_message());
         assert!(!shown.contains("canary"), "{shown}");
         error

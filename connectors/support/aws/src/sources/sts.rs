@@ -1,7 +1,7 @@
 //! The Security Token Service: `AssumeRole` and `AssumeRoleWithWebIdentity`
 //! (docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html).
 
-use deploy_core::secret::{SecretBytes, SecretString};
+use deploy_core::secret::SecretString;
 use deploy_core::{Error, ErrorKind};
 use deploy_http::{Request, Response};
 use serde::Deserialize;
@@ -63,17 +63,23 @@ pub(super) async fn assume_role(
 ) -> Result<Credentials, Error> {
     let sts = Service::new(endpoint(around), with, around.ca_file(), around.context)?;
     let optional = [("ExternalId", role.external_id.as_deref()), ("DurationSeconds", seconds)];
-    let answer = sts.form(form("AssumeRole", role, &optional)).await?;
-    credentials(&answer, role)
+    let optional = optional.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
+    let fields: Vec<(&str, &str)> = fields("AssumeRole", role).into_iter().chain(optional).collect();
+    credentials(&sts.form(&fields).await?, role)
 }
 
 /// Not signed: the token says who asks.
 pub(super) async fn web_identity(role: &Role, token_file: &str, around: &Surroundings<'_>) -> Result<Credentials, Error> {
     let token = around.token(token_file)?;
-    let body = form("AssumeRoleWithWebIdentity", role, &[("WebIdentityToken", Some(token.expose()))]);
     let client = around.client(endpoint(around).url()).build(around.context)?;
-    let request = Request::post(&[]).with_body("application/x-www-form-urlencoded; charset=utf-8", body);
-    credentials(&client.send(request).await?, role)
+    let [action, version, arn, session] = fields("AssumeRoleWithWebIdentity", role);
+    let fields = [action, version, arn, session, ("WebIdentityToken", token.expose())];
+    credentials(&client.send(Request::post(&[]).with_form(&fields)).await?, role)
+}
+
+fn fields<'a>(action: &'a str, role: &'a Role) -> [(&'static str, &'a str); 4] {
+    let session = role.session_name.as_deref().unwrap_or("certdeploy");
+    [("Action", action), ("Version", VERSION), ("RoleArn", &role.arn), ("RoleSessionName", session)]
 }
 
 fn endpoint(around: &Surroundings<'_>) -> Endpoint {
@@ -81,18 +87,6 @@ fn endpoint(around: &Surroundings<'_>) -> Endpoint {
         Some(url) => Endpoint::at("sts", around.region, url),
         None => Endpoint::of("sts", around.region),
     }
-}
-
-fn form(action: &str, role: &Role, optional: &[(&str, Option<&str>)]) -> SecretBytes {
-    let mut form = form_urlencoded::Serializer::new(String::new());
-    let session = role.session_name.as_deref().unwrap_or("certdeploy");
-    for (name, value) in [("Action", action), ("Version", VERSION), ("RoleArn", &role.arn), ("RoleSessionName", session)] {
-        form.append_pair(name, value);
-    }
-    for (name, value) in optional {
-        form.extend_pairs(value.map(|value| (name, value)));
-    }
-    SecretBytes::from(form.finish().into_bytes())
 }
 
 fn credentials(answer: &Response, role: &Role) -> Result<Credentials, Error> {
