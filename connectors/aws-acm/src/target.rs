@@ -211,10 +211,10 @@ impl Push for AwsAcmPush {
         let tags = self.all_tags();
         let import = now.as_ref().map_or(Import::New(&tags), |found| Import::Onto(&found.arn));
         let arn = self.send(certificate, import, context).await?;
-        let there = self.api(context).await?.fingerprint(&arn).await?;
         if !self.mark.is_empty() {
-            self.noted = Some(arn);
+            self.noted = Some(arn.clone());
         }
+        let there = self.api(context).await?.fingerprint(&arn).await?;
         if there.as_deref() == Some(new) { Ok(()) } else { Err(not_yet()) }
     }
 
@@ -316,6 +316,8 @@ impl AwsAcmPush {
                 break;
             }
         }
+        // The next search begins anew: the tags of a new certificate may not have been there yet.
+        self.strangers.clear();
         match marked.as_slice() {
             [] => Ok(None),
             [arn] => {
