@@ -383,10 +383,11 @@ fn create(object: &Object) -> Request {
 impl Transaction {
     /// An error if it is over, and had no effect.
     fn is_over(&self, answer: Response) -> Result<bool, Error> {
-        let State { state, failure_reason, .. } = self.done(answer)?.json()?;
+        let answer = self.done(answer)?;
+        let State { state, failure_reason, .. } = answer.json()?;
         match (state.as_str(), self.purpose) {
             ("COMPLETED", _) => Ok(true),
-            ("FAILED", _) => Err(self.refused(&failure_reason)),
+            ("FAILED", _) => Err(self.refused(&answer.shown(&failure_reason))),
             // What is only checked need not come to an end.
             ("STARTED", Purpose::Check) => Ok(true),
             _ => Ok(false),

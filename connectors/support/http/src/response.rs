@@ -64,6 +64,12 @@ impl Response {
         self
     }
 
+    /// A text out of it, fit to be shown in the same way.
+    #[must_use]
+    pub fn shown(&self, text: &str) -> String {
+        self.shown.text(text.as_bytes())
+    }
+
     /// The body, read as JSON.
     ///
     /// # Errors
