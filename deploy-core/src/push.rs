@@ -64,6 +64,9 @@ pub struct Observed {
     pub revision: Option<String>,
     /// Everything else is as wanted, too (bindings, labels). If not, the push runs although the fingerprint is right.
     pub settled: bool,
+    /// Parts of the target have different certificates, as when a switch was broken off. `fingerprint` is `None` then, and the
+    /// engine brings the old state back where otherwise it would take nothing for what was there before.
+    pub mixed: bool,
     /// The remote does not say what is live. What was acknowledged last counts instead.
     pub unknown: bool,
 }
@@ -72,7 +75,13 @@ impl Observed {
     /// A live leaf, everything as wanted.
     #[must_use]
     pub fn new(fingerprint: Option<String>, revision: Option<String>) -> Self {
-        Self { fingerprint, revision, settled: true, unknown: false }
+        Self { fingerprint, revision, settled: true, ..Self::default() }
+    }
+
+    /// A target of several parts that do not agree.
+    #[must_use]
+    pub fn mixed() -> Self {
+        Self { mixed: true, ..Self::default() }
     }
 
     /// The remote has no way to say what is live. The engine goes by what was acknowledged last, and a success that no

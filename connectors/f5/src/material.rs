@@ -62,8 +62,9 @@ pub(crate) fn pair(certificate: &Certificate, target: &str, partition: &str) -> 
     Pair { key: paths[0].clone(), certificate: paths[1].clone(), chain: paths.get(2).cloned() }
 }
 
-/// Whether it is the name of an object or of an upload of this target. Another target's name may begin like this one's.
-pub(crate) fn is_ours(name: &str, target: &str) -> bool {
+/// Whether it is the path of an object or the name of an upload of this target. Another target's name may begin like this one's.
+pub(crate) fn is_ours(path: &str, target: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
     let Some((digest, suffix)) = name.strip_prefix(&prefix(target)).and_then(|rest| rest.split_once('.')) else { return false };
     let is_digest = digest.len() == 64 && digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     is_digest && ["crt", "key", "chain.crt"].contains(&suffix)
@@ -86,6 +87,7 @@ mod tests {
         let digest = "0123456789abcdef".repeat(4);
         for suffix in ["crt", "key", "chain.crt"] {
             assert!(is_ours(&format!("certdeploy-front-{digest}.{suffix}"), "front"));
+            assert!(is_ours(&format!("/Common/certdeploy-front-{digest}.{suffix}"), "front"));
         }
         for name in [
             format!("certdeploy-front-2-{digest}.crt"),

@@ -11,6 +11,7 @@ use deploy_testkit::stand_in::{Answer, Fault};
 use serde_json::{Value, json};
 
 use crate::big_ip::config::entries;
+use crate::big_ip::entry;
 use crate::world::{API, BACKEND, WWW, World};
 
 const PROFILES: &str = "/mgmt/tm/ltm/profile/";
@@ -96,6 +97,18 @@ async fn p5_p6_all_profiles_go_back_in_one_transaction() {
     assert_eq!(world.commits(), 2, "one to switch, one to go back");
     deploy_testkit::tree::assert_same(&before, &world.big_ip.state());
     assert_eq!([WWW, API].map(|profile| world.big_ip.served_fingerprint(profile)), [(); 2].map(|()| old.fingerprint.clone()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_p4_way_back_leaves_what_somebody_else_has_put_there() {
+    let (world, settings, old, new) = World::renewed(World::three).await;
+    world.inject(Fault::answer(Answer::new(403)).below("/mgmt/tm/sys/config").times(1));
+    let theirs = entry("default", "/Common/others");
+    world.big_ip.with(|device| device.trouble.after_commit = Some((API.to_owned(), vec![theirs.clone()])));
+    let report = world.deploy(&settings, &new).await;
+    assert_eq!((report.outcome, report.live), (Outcome::RollbackFailed, Live::Unknown), "somebody has to look: {report:?}");
+    assert_eq!(world.big_ip.served_fingerprint(WWW), old.fingerprint);
+    assert_eq!(world.big_ip.client_ssl(API)["certKeyChain"], json!([theirs]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

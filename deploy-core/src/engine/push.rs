@@ -178,11 +178,12 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The remote refused the switch because somebody else had just made one: that is not ours to undo.
+    /// The remote refused the switch because somebody else had just made one: that is not ours to undo. What is switched in part
+    /// is.
     fn lost_a_race(&mut self, error: &Error, certificate: &Certificate) -> bool {
         error.kind() == ErrorKind::Conflict
             && self.report.stage == Stage::Swap
-            && self.observe().is_ok_and(|observed| !is(&observed, certificate.fingerprint()))
+            && self.observe().is_ok_and(|observed| !is(&observed, certificate.fingerprint()) && !observed.mixed)
     }
 
     /// A failed upload says nothing about what is live: an implementation that switches in it is found out, although the
@@ -300,7 +301,7 @@ impl<'a> Frame<'a> {
             removed.map_err(|error| invalid(path, "cannot be cleaned up", error))?;
             self.live = None;
             "the remote does not say whether it took the certificate; the next deployment sends one again"
-        } else if observed.fingerprint == begun.old {
+        } else if observed.fingerprint == begun.old && !observed.mixed {
             "the remote still has the old certificate live"
         } else if observed.fingerprint.is_some() {
             "somebody else has switched the remote since then; it was left alone"
