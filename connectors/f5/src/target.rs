@@ -177,7 +177,7 @@ impl Push for F5Push {
     async fn prune(&mut self, context: &Context) -> Result<(), Error> {
         self.save(context).await?;
         let api = self.api(context)?;
-        for name in api.uploads().await?.iter().filter(|name| material::is_ours(name, &self.target)) {
+        for name in api.uploads().await?.iter().filter(|name| material::is_our_upload(name, &self.target)) {
             api.discard(name).await?;
         }
         let pairs = self.profiles(context).await?.into_iter().filter_map(|profile| profile.pair);
@@ -260,7 +260,7 @@ impl F5Push {
             if api.exists(object).await? {
                 continue;
             }
-            let is_there = self.uploads.entry(object.name.clone()).or_default();
+            let is_there = self.uploads.entry(api.upload_name(object)).or_default();
             if !*is_there {
                 api.upload(object).await?;
                 *is_there = true;

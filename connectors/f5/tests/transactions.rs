@@ -158,6 +158,17 @@ async fn transaction_that_expired_is_begun_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p8_transactions_that_are_over_at_once_are_given_up() {
+    let (world, settings, old, new) = World::renewed(World::settings).await;
+    world.big_ip.with(|device| device.transaction_lifetime = Duration::ZERO);
+    let report = world.deploy(&settings, &new).await;
+    let error = report.error.unwrap();
+    assert_eq!((report.outcome, report.live, error.kind()), (Outcome::Rejected, Live::Unchanged, ErrorKind::Unavailable));
+    assert!(error.full_message().contains("Missing transaction ID"), "{}", error.full_message());
+    assert_eq!(world.big_ip.served_fingerprint(WWW), old.fingerprint);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p2_p8_network_that_drops_delays_and_duplicates_is_survived() {
     let (world, settings, _, new) = World::renewed(World::verified).await;
     let places = ["/mgmt/shared/authn/", "/mgmt/shared/file-transfer/", "/mgmt/tm/sys/file/", "/mgmt/tm/transaction", PROFILES];
