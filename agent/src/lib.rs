@@ -67,6 +67,7 @@ connectors! {
     "files" => deploy_files::Files,
     "haproxy" => deploy_haproxy::Haproxy,
     "java-keystore" => deploy_java_keystore::JavaKeystore,
+    "k8s" => deploy_k8s::K8s,
     "lighttpd" => deploy_lighttpd::Lighttpd,
     "nginx" => deploy_nginx::Nginx,
     "pkcs12" => deploy_pkcs12::Pkcs12,
