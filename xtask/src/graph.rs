@@ -11,6 +11,8 @@ use crate::{Outcome, shell};
 const BUDGETS: &[(&str, usize)] = &[
     ("certdeploy", 232),
     ("deploy-apache", 61),
+    ("deploy-aws", 130),
+    ("deploy-aws-acm", 131),
     ("deploy-caddy", 126),
     ("deploy-caddy-api", 127),
     ("deploy-core", 60),
