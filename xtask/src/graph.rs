@@ -11,6 +11,7 @@ use crate::{Outcome, shell};
 const BUDGETS: &[(&str, usize)] = &[
     ("certdeploy", 200),
     ("deploy-apache", 61),
+    ("deploy-azure-keyvault", 150),
     ("deploy-caddy", 126),
     ("deploy-caddy-api", 127),
     ("deploy-core", 60),
