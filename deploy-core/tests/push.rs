@@ -49,6 +49,10 @@ enum Fault {
     Overtaken(String),
     /// It switches to this although it was not asked to, and its answer is an error.
     Oversteps(String),
+    /// It switches one part of the target, and then somebody else has changed the other part.
+    StopsHalfway,
+    /// The process dies when one part of the target is switched.
+    DiesHalfway,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +63,8 @@ struct Remote {
     active: Option<String>,
     /// The key that is in use: a remote may keep it apart.
     active_key: Vec<u8>,
+    /// Only a part has what `active` says.
+    mixed: bool,
     labels: Vec<String>,
     uploads: usize,
     calls: Vec<(Call, Instant)>,
@@ -121,6 +127,14 @@ impl Shared {
                 self.with(|remote| remote.active = Some(by));
                 error(ErrorKind::Conflict, Retry::Never)
             }
+            Some(Fault::StopsHalfway) => {
+                self.with(|remote| remote.mixed = true);
+                error(ErrorKind::Conflict, Retry::Never)
+            }
+            Some(Fault::DiesHalfway) => {
+                self.with(|remote| remote.mixed = true);
+                panic!("the process dies half-way through {call:?}");
+            }
             Some(Fault::Oversteps(to)) => {
                 self.with(|remote| {
                     work(remote);
@@ -141,7 +155,10 @@ impl Push for Shared {
     }
 
     async fn observe(&mut self, _: &Context) -> Result<Observed, Error> {
-        self.call(Call::Observe, |remote| Observed::new(remote.active.clone(), None)).await
+        let observed = |remote: &mut Remote| {
+            if remote.mixed { Observed::mixed() } else { Observed::new(remote.active.clone(), None) }
+        };
+        self.call(Call::Observe, observed).await
     }
 
     async fn validate(&mut self, _: &Certificate, _: &Context) -> Result<Validation, Error> {
@@ -185,6 +202,7 @@ impl Push for Shared {
             let name = String::from_utf8(bytes[..end].to_vec()).unwrap();
             remote.active = Some(name).filter(|name| !name.is_empty());
             remote.active_key = bytes[end + 1..].to_vec();
+            remote.mixed = false;
         })
         .await
     }
@@ -663,6 +681,30 @@ async fn torn_record_means_that_the_remote_was_never_called() {
         world.is_old(&old);
         world.ends_with_new(&new).await;
     }
+}
+
+#[tokio::test]
+async fn a_switch_of_several_parts_that_stops_half_way_is_taken_back() {
+    let (world, old, new) = World::renewed().await;
+    world.remote.fail(Call::Activate, Fault::StopsHalfway);
+    let report = world.deploy(&new).await;
+    assert_eq!((report.outcome, report.live), (Outcome::RolledBack, Live::RolledBack), "{report:?}");
+    assert_eq!(report.error.as_ref().unwrap().kind(), ErrorKind::Conflict);
+    assert!(!world.remote.with(|remote| remote.mixed));
+    world.is_old(&old);
+    world.ends_with_new(&new).await;
+}
+
+#[tokio::test]
+async fn killed_half_way_through_a_first_switch_of_several_parts_goes_back() {
+    let world = World::new();
+    let new = world.issue();
+    world.remote.fail(Call::Activate, Fault::DiesHalfway);
+    assert_eq!(world.deploy(&new).await.live, Live::Unknown);
+    let recovered = recover(&[world.job(&new)], RecoveryScope::Full, &world.context).await;
+    assert_eq!(recovered.len(), 1, "{recovered:?}");
+    assert_eq!((world.remote.with(|remote| remote.mixed), world.remote.active()), (false, None));
+    world.ends_with_new(&new).await;
 }
 
 #[tokio::test]

@@ -17,11 +17,13 @@ use reqwest::header::{ETAG, HOST, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Url, redirect, retry};
 use zeroize::Zeroizing;
 
+use crate::elsewhere::{Elsewhere, authority, renamed};
 use crate::failure;
 use crate::request::Request;
 use crate::response::Response;
 use crate::roots;
 use crate::shown::Shown;
+use crate::tls;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,8 +46,12 @@ impl Client {
     pub fn builder(url: &str) -> ClientBuilder {
         ClientBuilder {
             url: url.to_owned(),
+            metadata_service: false,
             unix_socket: None,
             ca_file: None,
+            ca_pem: None,
+            identity: None,
+            server_name: None,
             secret_headers: Vec::new(),
             secrets: Vec::new(),
             timeout: Duration::from_secs(30),
@@ -89,8 +95,12 @@ impl fmt::Debug for Client {
 #[must_use]
 pub struct ClientBuilder {
     url: String,
+    metadata_service: bool,
     unix_socket: Option<PathBuf>,
     ca_file: Option<PathBuf>,
+    ca_pem: Option<Vec<u8>>,
+    identity: Option<(Vec<u8>, SecretBytes)>,
+    server_name: Option<String>,
     secret_headers: Vec<(String, SecretString)>,
     secrets: Vec<SecretString>,
     timeout: Duration,
@@ -105,10 +115,36 @@ impl ClientBuilder {
         self
     }
 
+    /// Also takes `http://` to where clouds give an instance or a container its credentials, which have no TLS: 169.254.0.0/16
+    /// (link-local, RFC 3927) and `fd00:ec2::/32` (AWS). These addresses are answered by the machine below.
+    pub fn with_metadata_service(mut self) -> Self {
+        self.metadata_service = true;
+        self
+    }
+
     /// Trusts the authorities in this file of PEM certificates, and no others. It is read through the context's host, and
     /// may be 1 MiB long. `None` leaves the machine's roots.
     pub fn with_ca_file(mut self, path: impl Into<Option<PathBuf>>) -> Self {
         self.ca_file = path.into();
+        self
+    }
+
+    /// The same with the certificates themselves.
+    pub fn with_ca_pem(mut self, certificates: impl Into<Vec<u8>>) -> Self {
+        self.ca_pem = Some(certificates.into());
+        self
+    }
+
+    /// Shows this certificate and its chain where the remote asks for one (mutual TLS); all in PEM.
+    pub fn with_client_certificate(mut self, fullchain: impl Into<Vec<u8>>, key: SecretBytes) -> Self {
+        self.identity = Some((fullchain.into(), key));
+        self
+    }
+
+    /// Asks for this name in TLS, and wants a certificate for it, whatever host the URL names: for an address behind which
+    /// several names are, or one that the certificate does not have.
+    pub fn with_server_name(mut self, name: impl Into<Option<String>>) -> Self {
+        self.server_name = name.into();
         self
     }
 
@@ -151,8 +187,9 @@ impl ClientBuilder {
     /// # Errors
     /// [`ErrorKind::ConfigurationInvalid`]: the URL, the CA file or a header cannot be used.
     pub fn build(self, context: &Context) -> Result<Client, Error> {
-        let base = parse_url(&self.url)?;
-        let config = roots::client_config(base.scheme(), self.ca_file.as_deref(), context)?;
+        let mut base = parse_url(&self.url, self.metadata_service)?;
+        let roots = roots::trusted(base.scheme(), self.ca_file.as_deref(), self.ca_pem.as_deref(), context)?;
+        let config = tls::client_config(roots, self.identity.as_ref(), context)?;
         let mut headers =
             self.secret_headers.iter().map(|(name, value)| sensitive(name, value)).collect::<Result<HeaderMap, _>>()?;
         let mut remote = base.host_str().unwrap_or_default().to_owned();
@@ -161,6 +198,11 @@ impl ClientBuilder {
             remote = socket.display().to_string();
             headers.insert(HOST, HeaderValue::from_static(""));
             builder = builder.unix_socket(socket);
+        }
+        if let Some(name) = &self.server_name {
+            headers.insert(HOST, authority(&base)?);
+            builder = builder.dns_resolver(Elsewhere::at(&base));
+            base = renamed(base, name)?;
         }
         let client = builder
             .tls_backend_preconfigured(config)
@@ -188,19 +230,19 @@ impl fmt::Debug for ClientBuilder {
 /// The error never shows the text, because a password may stand in it.
 ///
 /// # Errors
-/// [`ErrorKind::ConfigurationInvalid`]: it is no URL, is not `https://` (or `http://` to this machine or its link), or has credentials, a
+/// [`ErrorKind::ConfigurationInvalid`]: it is no URL, is not `https://` (or `http://` to this machine), or has credentials, a
 /// query or a fragment in it.
 pub fn check_url(text: &str) -> Result<(), Error> {
-    parse_url(text).map(drop)
+    parse_url(text, false).map(drop)
 }
 
-fn parse_url(text: &str) -> Result<Url, Error> {
+fn parse_url(text: &str, metadata_service: bool) -> Result<Url, Error> {
     let invalid = |message: &str| Error::new(ErrorKind::ConfigurationInvalid, format!("the URL of the API {message}"));
     let url = Url::parse(text).map_err(|error| invalid("cannot be used").with_source(error))?;
     let host = url.host_str().unwrap_or_default();
     match url.scheme() {
         "https" => {}
-        "http" if is_near(host) => {}
+        "http" if is_this_machine(host) || (metadata_service && is_metadata_service(host)) => {}
         "http" => return Err(invalid("begins with http://, which sends credentials in the clear").with_next_step("use https://")),
         _ => return Err(invalid("does not begin with https://")),
     }
@@ -213,14 +255,19 @@ fn parse_url(text: &str) -> Result<Url, Error> {
     Ok(url)
 }
 
-/// This machine, or its link: no router forwards what is sent to 169.254.0.0/16 (RFC 3927, section 2.7), where clouds answer for the
-/// identity of their machines.
-fn is_near(host: &str) -> bool {
-    match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
-        Ok(IpAddr::V6(address)) => address.is_loopback(),
-        Err(_) => host == "localhost",
-    }
+fn is_this_machine(host: &str) -> bool {
+    host == "localhost" || address(host).is_some_and(|address| address.is_loopback())
+}
+
+fn is_metadata_service(host: &str) -> bool {
+    address(host).is_some_and(|address| match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.segments()[..2] == [0xfd00, 0x0ec2],
+    })
+}
+
+fn address(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 /// A header that is not shown, and whose value is cleared when it is dropped.
@@ -287,9 +334,19 @@ mod tests {
         {
             check_url(url).unwrap();
         }
-        check_url("http://169.254.169.254/metadata").unwrap();
         for url in ["http://lb.example.com", "http://10.0.0.1", "http://127.0.0.1.example.com", "ftp://a", "lb.example.com", ""] {
             assert_eq!(check_url(url).unwrap_err().kind(), ErrorKind::ConfigurationInvalid, "{url}");
+        }
+    }
+
+    #[test]
+    fn p9_metadata_service_is_reached_without_tls_only_where_it_is_asked_for() {
+        for url in ["http://169.254.169.254", "http://169.254.170.2/v2/credentials", "http://[fd00:ec2::254]"] {
+            assert_eq!(check_url(url).unwrap_err().kind(), ErrorKind::ConfigurationInvalid, "{url}");
+            parse_url(url, true).unwrap();
+        }
+        for url in ["http://169.253.0.1", "http://[fd00:ec3::254]", "http://metadata.google.internal", "http://10.0.0.1"] {
+            assert!(parse_url(url, true).is_err(), "{url}");
         }
     }
 
