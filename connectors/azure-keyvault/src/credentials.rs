@@ -111,33 +111,8 @@ impl Login<'_> {
 }
 
 async fn of_machine(identity: &ManagedIdentity, challenge: &Challenge, context: &Context) -> Result<Token, Error> {
-    let variable = |name: &str| context.variable(name).filter(|value| !value.expose().is_empty());
-    let unsupported = |what: &str| {
-        let error = Error::new(ErrorKind::ConfigurationInvalid, format!("managed identities of {what} are not supported"));
-        error.with_next_step("use `client_secret` or `workload_identity` in the target's credentials")
-    };
-    let (builder, request) = match (variable("IDENTITY_ENDPOINT"), variable("IDENTITY_HEADER")) {
-        (Some(_), Some(_)) if variable("IDENTITY_SERVER_THUMBPRINT").is_some() => return Err(unsupported("Service Fabric")),
-        (Some(endpoint), Some(header)) => {
-            let builder = Client::builder(endpoint.expose()).with_secret_header("x-identity-header", header);
-            let mut request = Request::get(&[]).with_query("api-version", "2019-08-01");
-            for (name, value) in identity.parameters() {
-                request = request.with_query(if name == "msi_res_id" { "mi_res_id" } else { name }, value);
-            }
-            (builder, request)
-        }
-        (Some(_), None) if variable("IMDS_ENDPOINT").is_some() => return Err(unsupported("Azure Arc")),
-        _ => {
-            // As Microsoft's clients have it, for what answers in the place of the real one.
-            let host = variable("AZURE_POD_IDENTITY_AUTHORITY_HOST");
-            let builder = Client::builder(host.as_ref().map_or(INSTANCE_METADATA, |host| host.expose()));
-            let request = Request::get(&["metadata", "identity", "oauth2", "token"])
-                .with_query("api-version", "2018-02-01")
-                .with_header("metadata", "true");
-            (builder, identity.parameters().into_iter().fold(request, |request, (name, value)| request.with_query(name, value)))
-        }
-    };
-    let client = ClientBuilder::with_timeout(builder, Duration::from_secs(10)).build(context)?;
+    let (builder, request) = ask_machine(identity, context)?;
+    let client = builder.with_timeout(Duration::from_secs(10)).build(context)?;
     let answer = client.send(request.with_query("resource", &challenge.resource)).await?;
     match answer.status() {
         200 => Granted::read(&answer, context),
@@ -149,6 +124,35 @@ async fn of_machine(identity: &ManagedIdentity, challenge: &Challenge, context: 
         404 | 410 => Err(Error::new(ErrorKind::Unavailable, format!("this machine gets no token now ({})", answer.status()))
             .with_retry(Retry::Later)),
         _ => Err(answer.error()),
+    }
+}
+
+/// Whom to ask, and how: App Service says so in variables, and every virtual machine has the same address.
+fn ask_machine(identity: &ManagedIdentity, context: &Context) -> Result<(ClientBuilder, Request), Error> {
+    let variable = |name: &str| context.variable(name).filter(|value| !value.expose().is_empty());
+    let unsupported = |what: &str| {
+        let error = Error::new(ErrorKind::ConfigurationInvalid, format!("managed identities of {what} are not supported"));
+        error.with_next_step("use `client_secret` or `workload_identity` in the target's credentials")
+    };
+    let named = |request: Request, resource_id: &str| {
+        let name = |name| if name == "msi_res_id" { resource_id } else { name };
+        identity.parameters().into_iter().fold(request, |request, (known, value)| request.with_query(name(known), value))
+    };
+    match (variable("IDENTITY_ENDPOINT"), variable("IDENTITY_HEADER")) {
+        (Some(_), Some(_)) if variable("IDENTITY_SERVER_THUMBPRINT").is_some() => Err(unsupported("Service Fabric")),
+        (Some(endpoint), Some(header)) => {
+            let builder =
+                Client::builder(endpoint.expose()).with_metadata_service().with_secret_header("x-identity-header", header);
+            Ok((builder, named(Request::get(&[]).with_query("api-version", "2019-08-01"), "mi_res_id")))
+        }
+        (Some(_), None) if variable("IMDS_ENDPOINT").is_some() => Err(unsupported("Azure Arc")),
+        _ => {
+            // As Microsoft's clients have it, for what answers in the place of the real one.
+            let host = variable("AZURE_POD_IDENTITY_AUTHORITY_HOST");
+            let builder = Client::builder(host.as_ref().map_or(INSTANCE_METADATA, |host| host.expose())).with_metadata_service();
+            let request = Request::get(&["metadata", "identity", "oauth2", "token"]).with_query("api-version", "2018-02-01");
+            Ok((builder, named(request.with_header("metadata", "true"), "msi_res_id")))
+        }
     }
 }
 
@@ -250,4 +254,27 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::
         Some(Number::Text(text)) => text.parse().ok(),
         None => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn virtual_machine_is_asked_where_every_one_is_and_app_service_where_it_says() {
+        let alone = Context::new("/nowhere", deploy_testkit::provider());
+        let (builder, request) = ask_machine(&ManagedIdentity::default(), &alone).unwrap();
+        let shown = format!("{:?} {request:?}", builder.build(&alone).unwrap());
+        assert!(shown.contains("http://169.254.169.254/") && shown.ends_with("/metadata/identity/oauth2/token"), "{shown}");
+        let on_app_service = alone.with_variables(|name| match name {
+            "IDENTITY_ENDPOINT" => Some(SecretString::from("http://169.254.130.2:8081/msi/token".to_owned())),
+            "IDENTITY_HEADER" => Some(SecretString::from("canary".to_owned())),
+            _ => None,
+        });
+        let (builder, _) = ask_machine(&ManagedIdentity::default(), &on_app_service).unwrap();
+        let shown = format!("{:?}", builder.build(&on_app_service).unwrap());
+        assert!(shown.contains("http://169.254.130.2:8081/msi/token") && !shown.contains("canary"), "{shown}");
+    }
 }
