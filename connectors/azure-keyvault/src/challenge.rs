@@ -26,7 +26,8 @@ impl Challenge {
         let unusable = |message: String| {
             Error::new(ErrorKind::ConfigurationInvalid, message).with_next_step("see whether `vault` is the address of a vault")
         };
-        let Some(parameters) = header.trim().strip_prefix("Bearer ").map(parameters) else {
+        let asked = header.trim().split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let Some(parameters) = asked.map(|(_, rest)| parameters(rest)) else {
             return Err(unusable("the vault does not ask for a token of Microsoft Entra ID".to_owned()));
         };
         let value = |name: &str| parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());

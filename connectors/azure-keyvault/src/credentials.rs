@@ -221,9 +221,8 @@ impl Granted {
 }
 
 /// RFC 6749, section 5.2.
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Refused {
-    #[serde(default)]
     error: String,
     #[serde(default)]
     error_description: String,
@@ -231,9 +230,11 @@ struct Refused {
 
 impl Refused {
     fn read(answer: &Response) -> Error {
-        let Self { error, error_description } = answer.json().unwrap_or_default();
-        let description = error_description.lines().next().unwrap_or_default();
-        Error::new(ErrorKind::Unauthenticated, format!("no token is given: {error}: {description}"))
+        let said = match answer.json::<Self>() {
+            Ok(Self { error, error_description }) => format!("{error}: {}", error_description.lines().next().unwrap_or_default()),
+            Err(_) => answer.message(),
+        };
+        Error::new(ErrorKind::Unauthenticated, format!("no token is given: {said}"))
             .with_next_step("check the credentials of the target, and whether the secret has expired; then run again")
     }
 }
