@@ -63,6 +63,7 @@ connectors! {
     "dovecot" => deploy_dovecot::Dovecot,
     "envoy" => deploy_envoy::Envoy,
     "exec" => deploy_exec::Exec,
+    "f5" => deploy_f5::F5,
     "files" => deploy_files::Files,
     "haproxy" => deploy_haproxy::Haproxy,
     "java-keystore" => deploy_java_keystore::JavaKeystore,

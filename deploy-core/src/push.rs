@@ -47,6 +47,11 @@ pub trait Push: fmt::Debug + Send {
     async fn restore(&mut self, snapshot: &Snapshot, context: &Context) -> Result<(), Error>;
     /// Removes what this connector made and nothing uses any more. Never anything else.
     async fn prune(&mut self, context: &Context) -> Result<(), Error>;
+    /// Ends what the calls left open at the remote, such as a session. The last call of all, whatever came of the others, and also
+    /// where they only looked; with five seconds of its own. It changes nothing that is deployed, and what fails is only warned of.
+    async fn close(&mut self, _context: &Context) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// What a remote has live.

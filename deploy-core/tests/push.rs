@@ -67,6 +67,8 @@ struct Remote {
     mixed: bool,
     labels: Vec<String>,
     uploads: usize,
+    closed: usize,
+    close_fails: bool,
     calls: Vec<(Call, Instant)>,
     faults: VecDeque<(Call, Fault)>,
     endpoint: Option<Endpoint>,
@@ -215,6 +217,14 @@ impl Push for Shared {
             remote.ours.retain(|name| Some(name) == active.as_ref());
         })
         .await
+    }
+    async fn close(&mut self, context: &Context) -> Result<(), Error> {
+        assert!(!context.cancellation().is_cancelled(), "a session is ended although the caller wants to stop");
+        self.with(|remote| remote.closed += 1);
+        if self.with(|remote| remote.close_fails) {
+            return Err(Error::new(ErrorKind::Unavailable, "the session stays open"));
+        }
+        Ok(())
     }
 }
 
@@ -730,4 +740,29 @@ async fn s3_snapshot_is_private_and_gone_after_success() {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600, "{}", file.display());
     }
     world.ends_with_new(&new).await;
+}
+
+#[tokio::test]
+async fn session_is_ended_once_whatever_comes_of_the_calls() {
+    let (world, old, new) = World::renewed().await;
+    let ended = || world.remote.with(|remote| std::mem::take(&mut remote.closed));
+    assert_eq!(ended(), 1, "after a success");
+    assert_eq!(world.deploy(&old).await.outcome, Outcome::Unchanged);
+    assert_eq!(ended(), 1, "where there was nothing to do");
+    assert!(deploy_core::preview(&world.job(&new), &world.context).await.error.is_none());
+    assert!(deploy_core::status(&world.job(&new), &world.context).await.error.is_none());
+    assert_eq!(ended(), 2, "by those who only look");
+    for call in [Call::Observe, Call::Validate, Call::Upload, Call::Activate] {
+        world.remote.fail(call, Fault::Before(ErrorKind::PermissionDenied, Retry::Never));
+        assert!(world.deploy(&new).await.error.is_some());
+        assert_eq!(ended(), 1, "after a failure of {call:?}");
+    }
+    world.remote.fail(Call::Activate, Fault::Hangs);
+    let report = world.deploy_in(&new, &world.context.clone().with_timeout(Duration::from_millis(200))).await;
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report:?}");
+    assert_eq!(ended(), 1, "when the time is over");
+
+    world.remote.with(|remote| remote.close_fails = true);
+    let report = world.deploy(&new).await;
+    assert_eq!((report.outcome, report.warnings.len()), (Outcome::Changed, 1), "{report:?}");
 }

@@ -100,7 +100,11 @@ impl Login<'_> {
         let mut form = vec![("grant_type", "client_credentials"), ("client_id", self.client_id), ("scope", &scope)];
         form.extend(self.proof);
         form.extend(challenge.claims.as_deref().map(|claims| ("claims", claims)));
-        let client = Client::builder(self.authority).with_ca_file(settings.ca_file.clone()).build(context)?;
+        let mut builder = Client::builder(self.authority).with_ca_file(settings.ca_file.clone());
+        for (_, proof) in self.proof {
+            builder = builder.with_withheld(&SecretString::from((*proof).to_owned()));
+        }
+        let client = builder.build(context)?;
         let answer = client.send(Request::post(&[tenant, "oauth2", "v2.0", "token"]).with_form(&form)).await?;
         match answer.status() {
             200 => Granted::read(&answer, context),
@@ -231,7 +235,9 @@ struct Refused {
 impl Refused {
     fn read(answer: &Response) -> Error {
         let said = match answer.json::<Self>() {
-            Ok(Self { error, error_description }) => format!("{error}: {}", error_description.lines().next().unwrap_or_default()),
+            Ok(Self { error, error_description }) => {
+                answer.shown(&format!("{error}: {}", error_description.lines().next().unwrap_or_default()))
+            }
             Err(_) => answer.message(),
         };
         Error::new(ErrorKind::Unauthenticated, format!("no token is given: {said}"))

@@ -48,7 +48,8 @@ pub(crate) fn error(answer: &Response, settings: &AzureKeyvaultSettings) -> Erro
             Error::new(ErrorKind::Unavailable, message).with_retry(Retry::Later)
         }
         (403, "ForbiddenByFirewall" | "ForbiddenByConnection") => {
-            let message = format!("the vault's firewall does not let this machine in ({code}): {}", problem.message);
+            let message =
+                format!("the vault's firewall does not let this machine in ({code}): {}", answer.shown(&problem.message));
             Error::new(ErrorKind::PermissionDenied, message)
                 .with_next_step("allow this machine's address, or its network, in the vault's networking; then run again")
         }
