@@ -58,6 +58,7 @@ macro_rules! connectors {
 connectors! {
     "apache" => deploy_apache::Apache,
     "aws-acm" => deploy_aws_acm::AwsAcm,
+    "azure-keyvault" => deploy_azure_keyvault::AzureKeyvault,
     "caddy" => deploy_caddy::Caddy,
     "caddy-api" => deploy_caddy_api::CaddyApi,
     "dovecot" => deploy_dovecot::Dovecot,

@@ -13,6 +13,7 @@ const BUDGETS: &[(&str, usize)] = &[
     ("deploy-apache", 61),
     ("deploy-aws", 130),
     ("deploy-aws-acm", 131),
+    ("deploy-azure-keyvault", 150),
     ("deploy-caddy", 126),
     ("deploy-caddy-api", 127),
     ("deploy-core", 60),
