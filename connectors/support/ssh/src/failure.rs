@@ -1,5 +1,7 @@
 //! What it means when `ssh` itself fails. It says so with status 255 and a sentence (ssh(1)).
 
+use std::io;
+
 use deploy_core::command::CommandOutput;
 use deploy_core::secret::withhold;
 use deploy_core::{Error, ErrorKind, Retry};
@@ -61,6 +63,29 @@ impl SshSettings {
         self.failure_from(&String::from_utf8_lossy(&output.stderr))
     }
 
+    /// Why nobody answers on the other side as it should.
+    pub(crate) fn not_answered(&self, said: &str, error: io::Error) -> Error {
+        if said.contains("sudo: ") || said.contains("sudo: not found") || said.contains("exec: sudo") {
+            let who = self.user.as_deref().unwrap_or("that user");
+            return Error::new(
+                ErrorKind::PermissionDenied,
+                format!("{} does not let us use sudo without a password", self.name()),
+            )
+            .with_source(io::Error::other(withhold(said.trim())))
+            .with_next_step(format!("add to a file in /etc/sudoers.d there: {who} ALL=(root) NOPASSWD: ALL"));
+        }
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => self.failure_from(said),
+            io::ErrorKind::TimedOut => Error::new(ErrorKind::Timeout, format!("{} did not answer in time", self.name()))
+                .with_retry(Retry::Later)
+                .with_source(error)
+                .with_next_step("see whether it is up; give it more time with `connect_timeout`"),
+            _ => Error::new(ErrorKind::Unavailable, format!("{} does not answer as a POSIX shell would", self.name()))
+                .with_source(error)
+                .with_next_step("see what its login shell and its start-up files do, with: ssh -T and the same user"),
+        }
+    }
+
     /// The same, from what `ssh` wrote to standard error.
     pub(crate) fn failure_from(&self, said: &str) -> Error {
         let said = withhold(said);
@@ -77,7 +102,7 @@ impl SshSettings {
         );
         let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('@')).collect();
         let error = Error::new(kind, format!("{name} {meaning}")).with_retry(retry).with_next_step(step);
-        if lines.is_empty() { error } else { error.with_source(std::io::Error::other(format!("ssh says: {}", lines.join(" ")))) }
+        if lines.is_empty() { error } else { error.with_source(io::Error::other(format!("ssh says: {}", lines.join(" ")))) }
     }
 }
 

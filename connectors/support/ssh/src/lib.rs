@@ -29,10 +29,16 @@
 //! - Nobody is ever asked for anything (`BatchMode=yes`): passwords and passphrases are not supported.
 //! - Secrets go through standard input, never through a command line.
 
+mod answer;
 mod client;
+mod commands;
+mod connection;
 mod failure;
+mod host;
 mod quote;
+mod session;
 mod settings;
 
+pub use host::Ssh;
 pub use quote::quote;
 pub use settings::SshSettings;

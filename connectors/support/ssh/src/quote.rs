@@ -26,6 +26,18 @@ where
     OsString::from_vec(line)
 }
 
+/// The same in one line, for a shell in which `$newline` is a line break.
+pub(crate) fn quote_in_line<I>(words: I) -> Vec<u8>
+where
+    I: IntoIterator,
+    I::Item: AsRef<OsStr>,
+{
+    // A line break stands between single quotes always.
+    let quoted = quote(words).into_vec();
+    let parts: Vec<&[u8]> = quoted.split(|byte| *byte == b'\n').collect();
+    parts.join(&b"'\"$newline\"'"[..])
+}
+
 fn push(line: &mut Vec<u8>, word: &[u8]) {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:@%+,=".contains(byte);
     // A first word with `=` would be an assignment.
@@ -50,6 +62,11 @@ mod tests {
     use deploy_core::host::{Host as _, Local};
 
     use super::*;
+
+    #[test]
+    fn a_line_break_is_no_line_break_in_a_line() {
+        assert_eq!(quote_in_line(["a\nb", "c"]), br#"'a'"$newline"'b' c"#);
+    }
 
     #[test]
     fn a_posix_shell_gives_back_every_word_as_it_was() {
