@@ -35,6 +35,8 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     ("python3-venv", "/usr/share/doc/python3-venv/copyright"),
     ("strace", "strace"),
     ("stunnel4", "stunnel4"),
+    ("sudo", "sudo"),
+    ("tcsh", "/bin/csh"),
     ("util-linux", "unshare"),
 ];
 

@@ -20,8 +20,9 @@ const SSHD: &str = "/usr/sbin/sshd";
 
 /// OpenSSH's server, with keys, users and a port of its own. It ends when it is dropped, and its connections with it.
 ///
-/// Its users are `deploy`, who is root by another name and logs in with `/bin/sh`; `csh`, the same with `/bin/csh`; and
-/// `plain`, who may do nothing. They exist in a mount namespace of the server only. All have the one key.
+/// Its users are `deploy`, who is root by another name and logs in with `/bin/sh`; `csh`, the same with `/bin/csh`; `plain`,
+/// who may do nothing; and `ops`, who may do everything with `sudo` and is asked for no password. They exist in a mount
+/// namespace of the server only, as does a file system of 256 KiB at [`Sshd::small`]. All have the one key.
 #[derive(Debug)]
 pub struct Sshd {
     child: Child,
@@ -56,15 +57,28 @@ impl Sshd {
              MaxStartups 100\nMaxSessions 100\n"
         );
         let users = format!(
-            "{}deploy:x:0:0::{d}/home:/bin/sh\ncsh:x:0:0::{d}/home:/bin/csh\nplain:x:65533:65533::{d}/home:/bin/sh\n",
+            "{}deploy:x:0:0::{d}/home:/bin/sh\ncsh:x:0:0::{d}/home:/bin/csh\nplain:x:65533:65533::{d}/home:/bin/sh\n\
+             ops:x:65532:65532::{d}/home:/bin/sh\n",
             std::fs::read_to_string("/etc/passwd").map_err(|error| format!("/etc/passwd: {error}"))?
         );
-        for (name, text) in [("sshd_config", configuration), ("passwd", users)] {
+        // Without an entry there, sudo takes an account for locked.
+        let shadow = std::fs::read_to_string("/etc/shadow").map_err(|error| format!("/etc/shadow: {error}"))?;
+        let shadow = format!("{shadow}plain:*:19000:0:99999:7:::\nops:*:19000:0:99999:7:::\n");
+        let sudoers = "Defaults !pam_session, !pam_setcred\nroot ALL=(ALL) ALL\nops ALL=(root) NOPASSWD: ALL\n".to_owned();
+        for (name, text) in [("sshd_config", configuration), ("passwd", users), ("shadow", shadow), ("sudoers", sudoers)] {
             std::fs::write(directory.join(name), text).map_err(failed)?;
         }
+        // As sudo wants it.
+        for name in ["shadow", "sudoers"] {
+            std::fs::set_permissions(directory.join(name), std::fs::Permissions::from_mode(0o440)).map_err(failed)?;
+        }
+        std::fs::create_dir_all(directory.join("small")).map_err(failed)?;
         write_known_host(directory, address, "host")?;
         let log = File::create(directory.join("sshd.log")).map_err(failed)?;
-        let script = r#"mount --bind "$0/passwd" /etc/passwd && exec "$1" -D -e -f "$0/sshd_config""#;
+        let script = r#"mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/shadow" /etc/shadow || exit
+            if [ -e /etc/sudoers ]; then mount --bind "$0/sudoers" /etc/sudoers || exit; fi
+            mount -t tmpfs -o size=256k,mode=0755 small "$0/small" || exit
+            exec "$1" -D -e -f "$0/sshd_config""#;
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", script]).arg(directory).arg(SSHD);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
@@ -78,6 +92,12 @@ impl Sshd {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// A directory on a file system of 256 KiB, which is there for its connections only.
+    #[must_use]
+    pub fn small(&self) -> PathBuf {
+        self.directory.join("small")
     }
 
     /// How it is reached as `deploy`, as the settings of a `via` say it.
@@ -134,6 +154,23 @@ impl Sshd {
     pub fn cut(&self) {
         for process in children_of(self.child.id()) {
             rustix::process::kill_process(process, rustix::process::Signal::KILL).ok();
+        }
+    }
+
+    /// Has it read its configuration anew; returns when it listens again.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub fn reread(&self) {
+        let process = rustix::process::Pid::from_child(&self.child);
+        let before = std::fs::read_to_string(self.directory.join("sshd.log")).unwrap_or_default();
+        rustix::process::kill_process(process, rustix::process::Signal::HUP).expect("the server runs");
+        let deadline = Instant::now() + PATIENCE;
+        // It starts itself again, and takes connections that came in between only then.
+        while TcpStream::connect(self.address).is_err() {
+            assert!(Instant::now() < deadline, "{SSHD} does not listen again: {before}");
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 
@@ -207,6 +244,29 @@ struct RelayState {
     stalled: AtomicBool,
     delay_ms: AtomicU64,
     refuses: AtomicBool,
+    /// How many pieces may still come from a client; 0 for as many as there are.
+    left: AtomicU64,
+    /// What is done when the last one of them was carried.
+    for_good: AtomicBool,
+    was_cut: AtomicBool,
+}
+
+impl RelayState {
+    fn cut(&self) {
+        for stream in self.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+
+    /// Counts a piece from a client; cuts after the last one.
+    fn count(&self) {
+        let last = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if last == Ok(1) {
+            self.refuses.store(self.for_good.load(Ordering::SeqCst), Ordering::SeqCst);
+            self.was_cut.store(true, Ordering::SeqCst);
+            self.cut();
+        }
+    }
 }
 
 impl Relay {
@@ -233,9 +293,9 @@ impl Relay {
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .extend([client.try_clone().expect("a descriptor"), server.try_clone().expect("a descriptor")]);
-                for (from, to) in [(client, server), (pair.1, pair.0)] {
+                for (from, to, counts) in [(client, server, true), (pair.1, pair.0, false)] {
                     let shared = Arc::clone(&shared);
-                    std::thread::spawn(move || carry(from, to, &shared));
+                    std::thread::spawn(move || carry(from, to, counts, &shared));
                 }
             }
         });
@@ -250,9 +310,22 @@ impl Relay {
 
     /// Ends every connection that goes through it.
     pub fn cut(&self) {
-        for stream in self.state.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            stream.shutdown(Shutdown::Both).ok();
-        }
+        self.state.cut();
+    }
+
+    /// Ends every connection after so many more pieces of what clients say, and with `for_good` every new one, too.
+    pub fn cut_after(&self, pieces: u64, for_good: bool) {
+        self.state.was_cut.store(false, Ordering::SeqCst);
+        self.state.for_good.store(for_good, Ordering::SeqCst);
+        self.state.left.store(pieces, Ordering::SeqCst);
+    }
+
+    /// Whether it has come to that. Nothing is cut any more after this.
+    #[must_use]
+    pub fn was_cut(&self) -> bool {
+        self.state.left.store(0, Ordering::SeqCst);
+        self.refuse(false);
+        self.state.was_cut.load(Ordering::SeqCst)
     }
 
     /// Whether new connections are closed at once.
@@ -280,7 +353,7 @@ impl Drop for Relay {
     }
 }
 
-fn carry(mut from: TcpStream, mut to: TcpStream, state: &RelayState) {
+fn carry(mut from: TcpStream, mut to: TcpStream, counts: bool, state: &RelayState) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         if state.stalled.load(Ordering::SeqCst) {
@@ -289,6 +362,9 @@ fn carry(mut from: TcpStream, mut to: TcpStream, state: &RelayState) {
         std::thread::sleep(Duration::from_millis(state.delay_ms.load(Ordering::SeqCst)));
         if to.write_all(&buffer[..count]).is_err() {
             break;
+        }
+        if counts {
+            state.count();
         }
     }
     from.shutdown(Shutdown::Both).ok();

@@ -100,7 +100,9 @@ impl SshSettings {
             ),
             |&(_, kind, retry, meaning, step)| (kind, retry, meaning, step),
         );
-        let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('@')).collect();
+        let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        // What comes before is a frame of at signs and a general warning.
+        let lines = &lines[lines.len().saturating_sub(3)..];
         let error = Error::new(kind, format!("{name} {meaning}")).with_retry(retry).with_next_step(step);
         if lines.is_empty() { error } else { error.with_source(io::Error::other(format!("ssh says: {}", lines.join(" ")))) }
     }
