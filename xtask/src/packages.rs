@@ -12,6 +12,7 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     ("acl", "setfacl"),
     ("apache2", "apache2"),
     ("attr", "setfattr"),
+    ("busybox", "busybox"),
     ("caddy", "caddy"),
     ("curl", "curl"),
     ("dovecot-imapd", "/usr/lib/dovecot/imap"),

@@ -7,7 +7,7 @@
 )]
 
 use deploy_e2e::{World, quoted, until};
-use deploy_testkit::Sshd;
+use deploy_testkit::{NginxConfig, Sshd};
 
 /// A world and the way to it.
 fn remote() -> (World, Sshd) {
@@ -133,4 +133,37 @@ fn a6_a_machine_that_cannot_be_reached_keeps_no_other_target_from_its_certificat
     assert!(error["message"].as_str().unwrap().contains("cannot be reached"), "{error}");
     assert_eq!(run.target("front")["outcome"], "changed");
     world.assert_served(&issued);
+}
+
+#[test]
+fn the_configuration_of_the_page_works_as_it_stands_there() {
+    let (world, sshd) = remote();
+    let issued = world.issue(&deploy_testkit::Request::new(&["www.example.com"]));
+    world.put("www", &issued);
+    world.nginx.set_config(&NginxConfig::tls("www.example.com", &world.fullchain(), &world.key()));
+    let page = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/ssh.md")).unwrap();
+    let (_, rest) = page.split_once("```toml\n").unwrap();
+    let mut text = rest.split("```").next().unwrap().to_owned();
+    let place = world.path("").display().to_string();
+    let machine = "host = \"web1.example.com\", user = \"root\", identity = \"/etc/certdeploy/id_ed25519\"";
+    let here = via(&sshd);
+    let here = here.trim_start_matches("{ ssh = { ").trim_end_matches(" } }");
+    // The addresses and directories of the test, and its nginx in place of the machine's.
+    let commands = world.front().to_toml();
+    let commands = commands.lines().filter(|line| line.starts_with("validate") || line.starts_with("reload"));
+    let kind = format!("kind        = \"nginx\"\n{}", commands.collect::<Vec<_>>().join("\n"));
+    for (from, to) in [
+        (machine, here),
+        ("/etc/letsencrypt/live/www.example.com", &format!("{place}source/www")),
+        ("/etc/nginx/tls", &format!("{place}live")),
+        ("web1.example.com:443", &world.nginx.address().to_string()),
+        ("kind        = \"nginx\"", &kind),
+    ] {
+        assert!(text.contains(from), "{from} is not on the page");
+        text = text.replace(from, to);
+    }
+    world.configure_text(&text);
+    let run = world.deploy();
+    run.expect(0, "changed");
+    assert_eq!(run.only()["fingerprint"]["served"], issued.fingerprint, "{run:#?}");
 }

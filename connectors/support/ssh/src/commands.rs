@@ -10,12 +10,13 @@ use crate::session::unique;
 use crate::settings::SshSettings;
 
 /// Read by a shell there. It stays the command's parent, so that its mark is found as long as the command runs, and says how
-/// the command ended: whoever holds the pipes open then, that line ends the session.
-const WRAPPER: &str = r#"cd -- "$1" || { printf '\n%scd\n' "$0" >&2; exit 1; }
-shift
-command -v "$1" >/dev/null 2>&1 || { printf '\n%snone\n' "$0" >&2; exit 127; }
-"$@"
-printf '\n%s%s\n' "$0" "$?" >&2"#;
+/// the command ended: whoever holds the pipes open then, that line ends the session. One line, because the mark after it is
+/// looked for in the first line of what the process was started with.
+const WRAPPER: &str = concat!(
+    r#"cd -- "$1" || { printf '\n%scd\n' "$0" >&2; exit 1; }; shift; "#,
+    r#"command -v "$1" >/dev/null 2>&1 || { printf '\n%snone\n' "$0" >&2; exit 127; }; "#,
+    r#""$@"; printf '\n%s%s\n' "$0" "$?" >&2"#
+);
 
 /// How a command ended on the other side.
 pub(crate) struct Ended {

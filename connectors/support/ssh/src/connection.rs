@@ -24,8 +24,12 @@ use crate::settings::SshSettings;
 /// The lock file of a directory of locks.
 const LOCK: &str = "certdeploy-remote.lock";
 
-/// How often the other side hears from us while a lock is held. It gives up after 90 seconds of silence: see remote.sh.
+/// How often the other side hears from us while a lock is held.
 const PULSE: Duration = Duration::from_secs(20);
+
+/// After how many seconds without a word it gives the lock up: a connection can be dead for hours before TCP says so. More
+/// than it takes `ssh` on this side to notice.
+const SILENCE: &str = "90";
 
 /// How often a lock that is still held by the connection that was lost is tried again, every 0.2 seconds.
 const PAUSES: &str = "25";
@@ -166,14 +170,8 @@ impl Connection {
 
     fn hold(&self, session: &mut Session, (path, identity): (&Path, &str), holder: &[u8], pauses: &str) -> io::Result<Hold> {
         let text = String::from_utf8_lossy(holder).replace(['\n', '\r'], " ");
-        let arguments = [
-            path.as_os_str(),
-            OsStr::new(identity),
-            OsStr::new(LOCK),
-            OsStr::new(&self.owner),
-            OsStr::new(&text),
-            OsStr::new(pauses),
-        ];
+        let rest = [identity, LOCK, &self.owner, &text, pauses, SILENCE].map(OsStr::new);
+        let arguments: Vec<&OsStr> = std::iter::once(path.as_os_str()).chain(rest).collect();
         let answer =
             session.ask_all(&[Request::direct("hold", &arguments)])?.pop().ok_or_else(|| answer::nonsense("answer"))??;
         let by = |digits: &[u8]| {

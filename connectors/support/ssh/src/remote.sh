@@ -201,24 +201,30 @@ entry() {
     fi | cut -d: -f3
 }
 
-# end MARK: ends the process groups of a command that was started with this mark; asks, and then makes sure.
+# end MARK: ends the process groups of a command that was started with this mark; asks, and then makes sure. Zero bytes between
+# arguments are dropped by `read`, and are the end of a line to some versions of grep.
 end() {
     groups=
-    for file in $(printf %s "$1" | grep -laF -f - /proc/[0-9]*/cmdline 2>/dev/null); do
-        line=
-        { read -r line <"${file%cmdline}stat"; } 2>/dev/null
-        line=${line##*) }
-        line=${line#* * }
-        groups="$groups ${line%% *}"
+    for file in /proc/[0-9]*/cmdline; do
+        words=
+        { IFS= read -r words <"$file"; } 2>/dev/null
+        case $words in
+            *"$1"*)
+                { read -r line <"${file%cmdline}stat"; } 2>/dev/null
+                line=${line##*) }
+                line=${line#* * }
+                groups="$groups ${line%% *}"
+                ;;
+        esac
     done
-    for group in $groups; do kill -s TERM -- "-$group" 2>/dev/null; done
+    for group in $groups; do kill -TERM "-$group" 2>/dev/null; done
     for pause in 0.1 0.2 0.3 0.4 0.5 0.5; do
         alive=
-        for group in $groups; do if kill -s 0 -- "-$group" 2>/dev/null; then alive=yes; fi; done
+        for group in $groups; do if kill -0 "-$group" 2>/dev/null; then alive=yes; fi; done
         [ -z "$alive" ] && return 0
         sleep "$pause"
     done
-    for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
+    for group in $groups; do kill -KILL "-$group" 2>/dev/null; done
     return 0
 }
 
@@ -232,8 +238,9 @@ locked() {
     done
 }
 
-# hold NUMBER PATH DEVICE:INODE NAME OWNER TEXT PAUSES: locks a file for as long as this shell lives. With PAUSES it is to be
-# ours again, after the connection was lost: only if OWNER had it last.
+# hold NUMBER PATH DEVICE:INODE NAME OWNER TEXT PAUSES SILENCE: locks a file for as long as this shell lives, and that is until
+# nothing was heard for SILENCE seconds. With PAUSES it is to be ours again, after the connection was lost: only if OWNER had it
+# last.
 hold() {
     if ! enter "$2" "$3"; then
         answer "$1" 1 "$problem"
@@ -253,6 +260,7 @@ hold() {
     else
         : >"./$4"
         printf '%s %s\n' "$5" "$6" >&9
+        silence=$8
         beat
         answer "$1" 0 held
     fi
@@ -270,7 +278,7 @@ beat() {
     {
         exec 9>&-
         trap 'kill "$nap"; exit' TERM
-        sleep 90 &
+        sleep "$silence" &
         nap=$!
         wait "$nap"
         kill -s KILL 0
