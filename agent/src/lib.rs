@@ -64,6 +64,7 @@ connectors! {
     "dovecot" => deploy_dovecot::Dovecot,
     "envoy" => deploy_envoy::Envoy,
     "exec" => deploy_exec::Exec,
+    "f5" => deploy_f5::F5,
     "files" => deploy_files::Files,
     "haproxy" => deploy_haproxy::Haproxy,
     "java-keystore" => deploy_java_keystore::JavaKeystore,
@@ -73,6 +74,7 @@ connectors! {
     "postfix" => deploy_postfix::Postfix,
     "ssh" => deploy_files::RemoteFiles,
     "traefik" => deploy_traefik::Traefik,
+    "webhook" => deploy_webhook::Webhook,
 }
 
 /// Runs the program: reads the command line, does what it asks, prints, and returns the exit code.

@@ -57,6 +57,19 @@ impl Response {
         self.shown.text(self.body.expose())
     }
 
+    /// A text out of it, fit to be shown in the same way.
+    #[must_use]
+    pub fn shown(&self, text: &str) -> String {
+        self.shown.text(text.as_bytes())
+    }
+
+    /// The same without its body, and so errors without it: for a remote that may send back what it was sent.
+    #[must_use]
+    pub fn without_body(mut self) -> Self {
+        self.body = SecretBytes::default();
+        self
+    }
+
     /// The body, read as JSON.
     ///
     /// # Errors

@@ -120,6 +120,31 @@ async fn request_is_sent_as_it_is_written() {
 }
 
 #[tokio::test]
+async fn form_is_sent_as_a_form() {
+    let world = World::new();
+    let request = Request::post(&["token"]).with_form(&[("scope", "https://a.test/.default"), ("secret", "a b&c=ä")]);
+    world.client().send(request).await.unwrap();
+    let request = &world.api.record().exchanges()[0].request;
+    assert_eq!(request.header("content-type"), Some("application/x-www-form-urlencoded"));
+    assert_eq!(request.body, b"scope=https%3A%2F%2Fa.test%2F.default&secret=a+b%26c%3D%C3%A4");
+}
+
+#[tokio::test]
+async fn s1_user_and_password_are_sent_and_not_shown() {
+    let world = World::new();
+    let password = SecretString::from("open:canary".to_owned());
+    let builder = Client::builder(&world.api.url()).with_ca_file(world.ca_file.clone()).with_basic_auth("Aladdin", &password);
+    let client = builder.build(&world.context).unwrap();
+    let said = Answer::new(400).with_body("no user has the password open:canary");
+    world.api.faults().inject(Fault::answer(said));
+    let error = client.send(Request::get(&["v1"])).await.unwrap().accept(&[200]).unwrap_err();
+    is(&error, ErrorKind::PlanInvalid, NEVER);
+    assert!(error.full_message().contains("[withheld]"), "{error}");
+    let sent = world.api.record().exchanges()[0].request.header("authorization").unwrap().to_owned();
+    assert_eq!(sent, "Basic QWxhZGRpbjpvcGVuOmNhbmFyeQ==");
+}
+
+#[tokio::test]
 async fn p8_status_says_kind_and_retry() {
     let world = World::new();
     for (status, kind, retry) in [
@@ -170,6 +195,23 @@ async fn p8_refusal_names_the_permission_and_withholds_secrets() {
     assert!(shown.contains("certificates.write") && shown.contains("withheld"), "{shown}");
     let line = key.lines().nth(1).unwrap();
     assert!(!shown.contains(&line[..16]), "{shown}");
+}
+
+#[tokio::test]
+async fn s1_token_of_a_session_is_sent_and_withheld() {
+    let world = World::new();
+    let [password, session] = ["canary-password", "canary-session"].map(|text| SecretString::from(text.to_owned()));
+    let client = world.builder().with_withheld(&password).build(&world.context).unwrap();
+    let client = client.with_secret_header("x-session", &session).unwrap();
+    let said = format!("{}, {} and {TOKEN} are wrong", password.expose(), session.expose());
+    world.api.faults().inject(Fault::answer(Answer::new(403).with_body(said)).times(1));
+    let answer = client.send(Request::delete(&["v1", "sessions", session.expose()])).await.unwrap();
+    let sent = &world.api.record().exchanges()[0].request;
+    assert_eq!(sent.header("x-session"), Some(session.expose()));
+    assert!(sent.header("authorization").is_some(), "what was there before");
+    let shown = format!("{client:?} {answer:?} {}", answer.error().full_message());
+    assert!(shown.contains("are wrong") && !shown.contains("canary"), "{shown}");
+    assert!(!answer.without_body().error().full_message().contains("are wrong"));
 }
 
 #[tokio::test]
@@ -361,4 +403,44 @@ async fn an_etag_after_the_body_is_a_header_like_any_other() {
     let answer = Client::builder(&url).build(&world.context).unwrap().send(Request::get(&["config"])).await.unwrap();
     server.join().unwrap();
     assert_eq!((answer.body().expose(), answer.header("etag"), answer.header("x-other")), (&b"ok"[..], Some("\"7\""), None));
+}
+
+#[tokio::test]
+async fn p9_the_name_that_is_asked_for_can_be_another_than_that_of_the_url() {
+    let authority = Authority::new();
+    let issued = authority.issue(&deploy_testkit::Request::new(&["api.example.test"]));
+    let api = StandIn::start(&issued, (), echo);
+    let directory = tempfile::tempdir().unwrap();
+    let context = Context::new(directory.path().join("state"), deploy_testkit::provider());
+    let named = |name: Option<&str>| {
+        Client::builder(&api.url()).with_ca_pem(authority.root_pem()).with_server_name(name.map(str::to_owned)).build(&context)
+    };
+    let ask = |client: Client| async move { client.send(Request::get(&["v1"])).await };
+    assert_eq!(ask(named(Some("api.example.test")).unwrap()).await.unwrap().status(), 200);
+    let host = api.record().exchanges()[0].request.header("host").map(str::to_owned);
+    assert_eq!(host, Some(api.address().to_string()), "`Host` stays that of the URL");
+    for wrong in [None, Some("other.example.test")] {
+        is(&ask(named(wrong).unwrap()).await.unwrap_err(), ErrorKind::Unauthenticated, NEVER);
+    }
+    assert_eq!(named(Some("10.0.0.1")).unwrap_err().kind(), ErrorKind::ConfigurationInvalid);
+}
+
+#[tokio::test]
+async fn p9_a_remote_that_wants_a_certificate_gets_it() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let server = TlsServer::builder().certificate(&issue(&authority)).require_client_certificate(&clients).start();
+    let directory = tempfile::tempdir().unwrap();
+    let context = Context::new(directory.path().join("state"), deploy_testkit::provider());
+    let build = |key: &str| {
+        let ours = clients.issue(&deploy_testkit::Request::new(&["certdeploy"]));
+        let key = if key.is_empty() { ours.key_pem.clone() } else { key.to_owned() };
+        let builder = Client::builder(&format!("https://{}", server.address())).with_ca_pem(authority.root_pem());
+        builder.with_client_certificate(ours.fullchain_pem, SecretBytes::from(key.as_bytes())).build(&context)
+    };
+    // The server speaks no HTTP, but it speaks TLS with us until then.
+    let error = build("").unwrap().send(Request::get(&["v1"])).await.unwrap_err();
+    is(&error, ErrorKind::Unavailable, LATER);
+    for key in ["canary", &Authority::new().issue(&deploy_testkit::Request::new(&["other"])).key_pem] {
+        is(&build(key).unwrap_err(), ErrorKind::ConfigurationInvalid, NEVER);
+    }
 }

@@ -369,8 +369,7 @@ fn cut(offset: u64, step: u64, for_good: bool) {
     let via: SshSettings = serde_json::from_value(world.sshd.settings_at(relay.address())).unwrap();
     let mut old = world.issue();
     assert_eq!(world.deploy_as(via.clone(), &old).outcome, Outcome::Changed);
-    let mut cuts = 0;
-    for pieces in (0..).map(|turn| offset + turn * step) {
+    for (cuts, pieces) in (0..).map(|turn| offset + turn * step).enumerate() {
         let new = world.issue();
         let job = world.job("front", world.settings(&world.path("tls")), &new);
         relay.cut_after(pieces, for_good);
@@ -393,7 +392,6 @@ fn cut(offset: u64, step: u64, for_good: bool) {
             assert!(cuts > 5, "it was cut {cuts} times only");
             return;
         }
-        cuts += 1;
     }
 }
 
