@@ -70,11 +70,8 @@ impl Connection {
     pub(crate) fn reach(&self) -> Result<Introduction, Error> {
         let mut state = self.state();
         if state.session.is_some() && self.ask_all_in(&mut state, &[Request::in_directory(None, &[OsStr::new("true")])]).is_ok() {
-            return state
-                .session
-                .as_ref()
-                .map(|session| session.introduction.clone())
-                .ok_or_else(|| self.settings.failure_from(""));
+            let introduction = state.session.as_ref().map(|session| session.introduction.clone());
+            return introduction.ok_or_else(|| self.settings.failure_from(""));
         }
         self.connect(&mut state).map(|session| session.introduction.clone())
     }
@@ -126,7 +123,8 @@ impl Connection {
         let mut session = Session::open(&self.settings)?;
         if let Some((path, identity)) = state.locks.place.clone().filter(|_| !state.locks.names.is_empty()) {
             let place = (Path::new(&path), identity.as_str());
-            let held = self.hold(&mut session, place, b"", PAUSES);
+            let holder = state.locks.names.values().next().cloned().unwrap_or_default();
+            let held = self.hold(&mut session, place, &holder, PAUSES);
             let problem = match held {
                 Ok(Hold::Held) => None,
                 Ok(Hold::Busy(_)) => Some("the lock there is still taken".to_owned()),
