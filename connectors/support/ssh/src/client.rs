@@ -12,9 +12,12 @@ use crate::settings::SshSettings;
 const ALWAYS: &[&str] = &[
     "BatchMode=yes",
     "StrictHostKeyChecking=yes",
+    "NoHostAuthenticationForLocalhost=no",
+    "VerifyHostKeyDNS=no",
     "UpdateHostKeys=no",
     "CheckHostIP=no",
     "ClearAllForwardings=yes",
+    "Tunnel=no",
     "PermitLocalCommand=no",
     "RemoteCommand=none",
     "ControlMaster=no",

@@ -8,7 +8,7 @@ export LC_ALL
 umask 077
 newline='
 '
-# What is said about a file: see status.rs.
+# What is said about a file: see answer.rs.
 facts='%f %d %i %h %s %u %g %Y %Z|%y|%z'
 at=
 problem=
@@ -40,7 +40,7 @@ enter() {
     at="$1 $2"
 }
 
-# do NUMBER BYTES PATH DEVICE:INODE FUNCTION ARGUMENTS: in a directory, or without one if PATH is empty. The bytes are taken
+# do_in NUMBER BYTES PATH DEVICE:INODE FUNCTION ARGUMENTS: in a directory, or without one if PATH is empty. The bytes are taken
 # off standard input whatever comes of it.
 do_in() {
     number=$1 bytes=$2
