@@ -59,6 +59,8 @@ macro_rules! connectors {
 
 connectors! {
     "apache" => deploy_apache::Apache,
+    "aws-acm" => deploy_aws_acm::AwsAcm,
+    "azure-keyvault" => deploy_azure_keyvault::AzureKeyvault,
     "caddy" => deploy_caddy::Caddy,
     "caddy-api" => deploy_caddy_api::CaddyApi,
     "dovecot" => deploy_dovecot::Dovecot,
@@ -68,6 +70,7 @@ connectors! {
     "files" => deploy_files::Files,
     "haproxy" => deploy_haproxy::Haproxy,
     "java-keystore" => deploy_java_keystore::JavaKeystore,
+    "k8s" => deploy_k8s::K8s,
     "lighttpd" => deploy_lighttpd::Lighttpd,
     "nginx" => deploy_nginx::Nginx,
     "pkcs12" => deploy_pkcs12::Pkcs12,

@@ -122,9 +122,19 @@ fn word(name: &str, schema: &Value, root: &Value) -> String {
     match name {
         "array" => format!("list of {}", kind(&schema["items"], root)),
         "integer" | "number" => "number".to_owned(),
-        "object" => "table".to_owned(),
+        "object" => match only_field(schema) {
+            Some((name, value)) => format!("`{{ {name} = ... }}` with {}", kind(value, root)),
+            None => "table".to_owned(),
+        },
         other => other.to_owned(),
     }
+}
+
+/// The field of a table that has one and needs it: one of several forms of a value.
+fn only_field(schema: &Value) -> Option<(&String, &Value)> {
+    let fields = schema["properties"].as_object()?;
+    let required = schema["required"].as_array()?;
+    (fields.len() == 1 && required.len() == 1).then(|| fields.iter().next()).flatten()
 }
 
 fn variants(schema: &Value) -> impl Iterator<Item = &Value> {
@@ -160,6 +170,13 @@ mod tests {
         }
         assert!(text.contains("- `concurrency`: number, default `8`."), "{text}");
         assert!(text.contains("- `fullchain`: string, required."), "{text}");
+    }
+
+    #[test]
+    fn forms_of_a_value_are_told_by_their_field() {
+        let form = |field: &str| serde_json::json!({ "type": "object", "properties": { field: { "type": "string" } }, "required": [field] });
+        let text = kind(&serde_json::json!({ "oneOf": [form("a"), form("b")] }), &Value::Null);
+        assert_eq!(text, "`{ a = ... }` with string or `{ b = ... }` with string");
     }
 
     #[cfg(feature = "nginx")]

@@ -16,10 +16,18 @@ const CONNECTOR: &[&str] = &["Cargo.toml", "README.md", "src/config.rs", "src/li
 const CONNECTOR_MORE: &[&str] = &[
     "src/client.rs",
     "src/discovery.rs",
+    // Who asks, and what is asked for in which form.
+    "src/challenge.rs",
+    "src/credentials.rs",
+    "src/policy.rs",
     // How a leaf is found out of an answer, and requests that are described by settings.
     "src/fingerprint.rs",
     "src/signature.rs",
     "src/template.rs",
+    // A cluster: how it is reached, what lies in it, and what its refusals mean.
+    "src/access.rs",
+    "src/object.rs",
+    "src/refusal.rs",
     // The objects of an API: what a certificate becomes, what it is bound to, and the session in which that is done.
     "src/material.rs",
     "src/profile.rs",

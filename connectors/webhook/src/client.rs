@@ -125,8 +125,8 @@ impl Api {
             request = request.with_header("if-match", etag);
         }
         let (content_type, body) = body(settings, certificate, &values)?;
-        let request = self.signed(request, body.expose(), context)?;
-        self.client.send(request.with_body(content_type, body)).await
+        let request = request.with_body(content_type, body.clone());
+        self.client.send(self.signed(request, body.expose(), context)?).await
     }
 
     /// With the headers that every request has.

@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::template::{Json, Line, Placeholder};
 
+/// What a client says of a connection and of a body.
+const FRAMING: [&str; 4] = ["connection", "content-length", "host", "transfer-encoding"];
+
 /// Which requests an endpoint gets, and where success can be seen.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -38,7 +41,7 @@ pub struct WebhookSettings {
 
     /// More headers of all requests: a text, or a secret that is shown nowhere.
     ///
-    /// Default: none. Example: `headers = { x-tenant = "edge", x-api-key = { secret = "file:/etc/certdeploy/api-key" } }`.
+    /// `content-type` takes the place of the standard one. Default: none. Example: `headers = { x-tenant = "edge", x-api-key = { secret = "file:/etc/certdeploy/api-key" } }`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, HeaderSetting>,
 
@@ -289,6 +292,9 @@ impl WebhookSettings {
         for (name, value) in &self.headers {
             let setting = format!("headers.{name}");
             check_header_name(&setting, name)?;
+            if FRAMING.iter().any(|header| name.eq_ignore_ascii_case(header)) {
+                return Err(SettingError::new(setting, "belongs to the connection, and is set by the client"));
+            }
             if let HeaderSetting::Text(text) = value
                 && text.contains(|character: char| character.is_control() || !character.is_ascii())
             {

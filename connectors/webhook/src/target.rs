@@ -70,6 +70,7 @@ impl WebhookTarget {
             api: None,
             seen: None,
             id: DeploymentId::default(),
+            taken: false,
         })
     }
 }
@@ -83,6 +84,8 @@ struct WebhookPush {
     /// What was live when it was last observed: what the switch relies on.
     seen: Option<Found>,
     id: DeploymentId,
+    /// The new certificate may have been taken: not every try was refused.
+    taken: bool,
 }
 
 #[async_trait]
@@ -141,8 +144,9 @@ impl Push for WebhookPush {
         }
         let etag = now.as_ref().and_then(|now| now.etag.as_deref());
         let conditions = Conditions { idempotency_key: Some(&key), etag };
-        let done = api.send(certificate, &conditions, context).await?;
-        self.settle(done, certificate.fingerprint(), context).await
+        let sent = api.send(certificate, &conditions, context).await;
+        self.taken |= !sent.as_ref().is_err_and(is_refusal);
+        self.settle(sent?, certificate.fingerprint(), context).await
     }
 
     async fn restore(&mut self, snapshot: &Snapshot, context: &Context) -> Result<(), Error> {
@@ -151,9 +155,14 @@ impl Push for WebhookPush {
             return Err(of_another());
         }
         let saved: Saved = serde_json::from_slice(snapshot.bytes.expose()).map_err(|error| of_another().with_source(error))?;
+        let taken = self.taken;
         let api = self.api(context)?;
         let now = api.find(context).await?;
-        if now.as_ref().is_some_and(|now| now.fingerprint == saved.fingerprint) {
+        let is_as_before = match &now {
+            Some(now) => now.fingerprint == saved.fingerprint,
+            None => !taken,
+        };
+        if is_as_before {
             return Ok(());
         }
         let previous = snapshot.previous.as_ref().ok_or_else(|| {
@@ -172,6 +181,12 @@ impl Push for WebhookPush {
     async fn prune(&mut self, _: &Context) -> Result<(), Error> {
         Ok(())
     }
+}
+
+/// The endpoint has answered, or was not asked, and has done nothing.
+fn is_refusal(error: &Error) -> bool {
+    use ErrorKind::{ConfigurationInvalid, Conflict, PermissionDenied, PlanInvalid, RateLimited, Unauthenticated};
+    matches!(error.kind(), ConfigurationInvalid | Conflict | PermissionDenied | PlanInvalid | RateLimited | Unauthenticated)
 }
 
 impl WebhookPush {

@@ -172,6 +172,30 @@ async fn p1_stand_in_that_nobody_can_ask_gets_each_certificate_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p5_stand_in_that_nobody_can_ask_and_that_refuses_is_sent_nothing_more() {
+    let world = World::start();
+    let mut settings = world.endpoint.settings();
+    settings["idempotency_header"] = json!("Idempotency-Key");
+    settings.as_object_mut().unwrap().remove("observe");
+    settings.as_object_mut().unwrap().remove("dry_run");
+    let refuse = || world.endpoint.faults().inject(Fault::answer(Answer::new(422)).changing().times(1));
+    refuse();
+    let report = world.deploy(&settings, &world.issue()).await;
+    assert_eq!(report.outcome, Outcome::RolledBack, "nothing was there, and nothing is: {report:?}");
+    assert_eq!(world.endpoint.record().lines(), ["PUT /api/certificates/front 422"]);
+    let old = world.issue();
+    world.deploy(&settings, &old).await;
+    // A first try without an answer may have been taken: then a refusal of the second one says nothing.
+    world.endpoint.faults().inject(Fault::close_before().changing().times(1));
+    refuse();
+    world.endpoint.record().clear();
+    let report = world.deploy(&settings, &world.issue()).await;
+    let sent = world.sent();
+    let last: Value = serde_json::from_slice(&sent.last().unwrap().body).unwrap();
+    assert_eq!((sent.len(), &last["sha256"]), (3, &json!(old.fingerprint)), "the old one was sent again: {report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a5_stand_in_that_only_accepts_is_waited_for() {
     let world = World::start();
     let mut settings = world.endpoint.settings();
@@ -207,8 +231,7 @@ async fn bodies_of_pem_and_other_headers_reach_the_stand_in_as_they_are_configur
     private_file(&world.endpoint.file("api-key"), "canary-of-an-api-key\n");
     let mut settings = world.endpoint.settings();
     settings["send"] = json!({ "path": "certificates/{target}/", "pem": ["key", "leaf", "chain"] });
-    settings["headers"] =
-        json!({ "x-tenant": "edge", "x-api-key": { "secret": format!("file:{}", world.endpoint.file("api-key").display()) } });
+    settings["headers"] = json!({ "x-tenant": "edge", "content-type": "application/pkix-cert", "x-api-key": { "secret": format!("file:{}", world.endpoint.file("api-key").display()) } });
     settings["authorization"] =
         json!({ "user": "Aladdin", "password": format!("file:{}", world.endpoint.file("token").display()) });
     settings["idempotency_header"] = json!("");
@@ -222,7 +245,7 @@ async fn bodies_of_pem_and_other_headers_reach_the_stand_in_as_they_are_configur
     assert!(!error.full_message().contains("canary"), "S1: {}", error.full_message());
     let request = world.sent().remove(0);
     assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/api/certificates/front/"));
-    assert_eq!(request.header("content-type"), Some("application/x-pem-file"));
+    assert_eq!(request.header("content-type"), Some("application/pkix-cert"));
     assert_eq!((request.header("x-tenant"), request.header("x-api-key")), (Some("edge"), Some("canary-of-an-api-key")));
     assert!(request.header("authorization").unwrap().starts_with("Basic QWxhZGRpbjp"));
     assert_eq!(request.header("idempotency-key"), None);
@@ -270,6 +293,7 @@ fn a7_settings_that_cannot_be_right_are_refused_by_name() {
         ("observe", json!({ "fingerprint": "sha256" }), "observe.fingerprint"),
         ("observe", json!({ "fingerprint": "/a", "pem": "/b" }), "observe.pem"),
         ("headers", json!({ "x y": "z" }), "headers.x y"),
+        ("headers", json!({ "Host": "elsewhere" }), "headers.Host"),
         ("headers", json!({ "x-y": "a\nb" }), "headers.x-y"),
         ("authorization", json!({ "bearer": "the token itself" }), "authorization"),
         ("authorization", json!({ "user": "a:b", "password": "env:PASSWORD" }), "authorization.user"),
