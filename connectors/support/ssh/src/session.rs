@@ -210,19 +210,39 @@ pub(crate) struct Control {
 
 impl Control {
     const SOCKET: &str = "s";
+    const PREFIX: &str = "certdeploy-ssh-";
 
     fn new() -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let local = Local::new();
         let parent = local.open_directory(Path::new("/tmp"))?;
+        Self::sweep(&local, &parent);
         loop {
             let number = COUNT.fetch_add(1, Ordering::Relaxed);
-            let name = OsString::from(format!("certdeploy-ssh-{}-{number}", std::process::id()));
+            let name = OsString::from(format!("{}{}-{number}", Self::PREFIX, std::process::id()));
             match local.create_child(&parent, &name) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 created => return created.map(|()| Self { parent, name }),
             }
         }
+    }
+
+    /// Removes what processes have left that were killed.
+    fn sweep(local: &Local, parent: &Directory) {
+        let of = |name: &OsString| name.to_str()?.strip_prefix(Self::PREFIX)?.split('-').next()?.parse().ok();
+        for name in local.list(parent).unwrap_or_default() {
+            if of(&name).is_some_and(|process| matches!(local.is_running(process), Ok(false))) {
+                Self::remove(local, parent, &name);
+            }
+        }
+    }
+
+    /// What cannot be removed is somebody else's, or in use.
+    fn remove(local: &Local, parent: &Directory, name: &OsStr) {
+        let _left = local
+            .open_child(parent, name)
+            .and_then(|directory| local.unlink(&directory, OsStr::new(Self::SOCKET)))
+            .and_then(|()| local.remove_child(parent, name));
     }
 
     fn directory(&self) -> PathBuf {
@@ -237,12 +257,8 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        let local = Local::new();
-        // `ssh` removes its socket, unless it was killed. What is left is empty and of no use to anybody.
-        let _left = local
-            .open_child(&self.parent, &self.name)
-            .and_then(|directory| local.unlink(&directory, OsStr::new(Self::SOCKET)))
-            .and_then(|()| local.remove_child(&self.parent, &self.name));
+        // `ssh` removes its socket, unless it was killed.
+        Self::remove(&Local::new(), &self.parent, &self.name);
     }
 }
 
@@ -260,4 +276,26 @@ pub(crate) fn check_bytes(name: &OsStr) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is not a single file name")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_what_a_running_one_uses_is_not() {
+        let local = Local::new();
+        let parent = local.open_directory(Path::new("/tmp")).unwrap();
+        // No process has this number: it is above what the kernel gives.
+        let left = OsString::from(format!("{}{}-0", Control::PREFIX, 1_u32 << 30));
+        local.create_child(&parent, &left).unwrap();
+        let used = Control::new().unwrap();
+        assert!(local.status(&parent, &left).unwrap().is_none());
+        let _other = Control::new().unwrap();
+        let status = local.status(&parent, &used.name).unwrap().unwrap();
+        assert_eq!(status.mode, 0o700);
+        let name = used.name.clone();
+        drop(used);
+        assert!(local.status(&parent, &name).unwrap().is_none());
+    }
 }
