@@ -74,15 +74,7 @@ impl Sshd {
         }
         std::fs::create_dir_all(directory.join("small")).map_err(failed)?;
         write_known_host(directory, address, "host")?;
-        let log = File::create(directory.join("sshd.log")).map_err(failed)?;
-        let script = r#"mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/shadow" /etc/shadow || exit
-            if [ -e /etc/sudoers ]; then mount --bind "$0/sudoers" /etc/sudoers || exit; fi
-            mount -t tmpfs -o size=256k,mode=0755 small "$0/small" || exit
-            exec "$1" -D -e -f "$0/sshd_config""#;
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", script]).arg(directory).arg(SSHD);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = command.spawn().map_err(|error| format!("unshare cannot be started: {error}"))?;
+        let child = launch(directory)?;
         let mut sshd = Self { child, address, directory: directory.to_owned() };
         sshd.await_listening()?;
         Ok(sshd)
@@ -157,21 +149,21 @@ impl Sshd {
         }
     }
 
-    /// Has it read its configuration anew; returns when it listens again.
+    /// Ends it and starts it again, with the configuration that now stands in its directory.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// When it does not.
-    pub fn reread(&self) {
-        let process = rustix::process::Pid::from_child(&self.child);
-        let before = std::fs::read_to_string(self.directory.join("sshd.log")).unwrap_or_default();
-        rustix::process::kill_process(process, rustix::process::Signal::HUP).expect("the server runs");
-        let deadline = Instant::now() + PATIENCE;
-        // It starts itself again, and takes connections that came in between only then.
-        while TcpStream::connect(self.address).is_err() {
-            assert!(Instant::now() < deadline, "{SSHD} does not listen again: {before}");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+    /// As [`Self::start`].
+    pub fn restart(&mut self) -> Result<(), String> {
+        self.stop();
+        self.child = launch(&self.directory)?;
+        self.await_listening()
+    }
+
+    fn stop(&mut self) {
+        self.cut();
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 
     fn no_configuration(&self) -> PathBuf {
@@ -198,10 +190,20 @@ impl Sshd {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        self.cut();
-        self.child.kill().ok();
-        self.child.wait().ok();
+        self.stop();
     }
+}
+
+fn launch(directory: &Path) -> Result<Child, String> {
+    let log = File::create(directory.join("sshd.log")).map_err(|error| error.to_string())?;
+    let script = r#"mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/shadow" /etc/shadow || exit
+        if [ -e /etc/sudoers ]; then mount --bind "$0/sudoers" /etc/sudoers || exit; fi
+        mount -t tmpfs -o size=256k,mode=0755 small "$0/small" || exit
+        exec "$1" -D -e -f "$0/sshd_config""#;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(directory).arg(SSHD);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command.spawn().map_err(|error| format!("unshare cannot be started: {error}"))
 }
 
 fn make_key(path: &Path) -> Result<(), String> {

@@ -188,7 +188,7 @@ fn p9_a_pinned_fingerprint_is_enough_and_another_one_is_refused() {
 
 #[test]
 fn p9_an_authority_for_host_keys_is_enough() {
-    let world = World::new();
+    let mut world = World::new();
     let issued = world.issue();
     let keygen = |arguments: &[&str]| {
         let output = std::process::Command::new("ssh-keygen").args(arguments).current_dir(world.path("sshd")).output().unwrap();
@@ -196,11 +196,11 @@ fn p9_an_authority_for_host_keys_is_enough() {
     };
     keygen(&["-q", "-t", "ed25519", "-N", "", "-f", "ca"]);
     keygen(&["-q", "-s", "ca", "-I", "host", "-h", "-n", &world.sshd.address().ip().to_string(), "host.pub"]);
-    // A server that shows its certificate: the same key, started anew.
+    // The same key, and a certificate for it.
     let configuration = fs::read_to_string(world.path("sshd/sshd_config")).unwrap();
     let certificate = world.path("sshd/host-cert.pub");
     fs::write(world.path("sshd/sshd_config"), format!("{configuration}HostCertificate {}\n", certificate.display())).unwrap();
-    world.sshd.reread();
+    world.sshd.restart().unwrap();
     let ca = fs::read_to_string(world.path("sshd/ca.pub")).unwrap();
     let line = format!("@cert-authority [{}]:{} {ca}", world.sshd.address().ip(), world.sshd.address().port());
     fs::write(world.path("authorities"), line).unwrap();

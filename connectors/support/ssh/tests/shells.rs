@@ -1,5 +1,11 @@
 //! What is read on the other side, read by the shells and programs that machines have: dash, bash, and BusyBox for everything.
-#![allow(clippy::panic, clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, with files of its own")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test, with files of its own"
+)]
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
