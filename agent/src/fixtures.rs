@@ -1,13 +1,15 @@
 //! Targets for tests.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use deploy_core::certificate::PemFiles;
-use deploy_core::{Capabilities, Certificate, Context, Deployment, Error, ErrorKind, Hooks, Recovery, Reload, Target};
+use deploy_core::host::Local;
+use deploy_core::{Capabilities, Certificate, Context, Deployment, Error, ErrorKind, Hooks, Recovery, Reload, Remote, Target};
 
-use crate::config::ConfiguredTarget;
+use crate::config::{ConfiguredTarget, Machine};
 
 /// A target that has a reload, and cannot be deployed to.
 #[derive(Debug)]
@@ -35,6 +37,7 @@ pub(crate) fn target(name: &str, reload: Option<Reload>) -> ConfiguredTarget {
         kind: "a".to_owned(),
         certificate: "www".to_owned(),
         service: None,
+        machine: None,
         timeout: None,
         target: Arc::new(Fake(reload)),
         source: Arc::new(PemFiles::new("/c", "/k")),
@@ -50,6 +53,12 @@ impl ConfiguredTarget {
     /// As a part of a service.
     pub(crate) fn in_service(self, service: &str) -> Self {
         Self { service: Some(service.to_owned()), ..self }
+    }
+
+    /// On another machine, which is this one by another name.
+    pub(crate) fn on(self, name: &str) -> Self {
+        let machine = Machine::new(name.into(), Remote::new(Arc::new(Local::new()), Path::new("/nowhere").join(name)));
+        Self { machine: Some(machine), ..self }
     }
 
     /// With a time limit in seconds.

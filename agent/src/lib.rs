@@ -47,6 +47,8 @@ macro_rules! connectors {
                 #[cfg(feature = $kind)]
                 let registry = registry.with::<$connector>();
             )*
+            #[cfg(feature = "ssh")]
+            let registry = registry.with_route::<deploy_ssh::Ssh>();
             registry
         }
 
@@ -73,6 +75,7 @@ connectors! {
     "nginx" => deploy_nginx::Nginx,
     "pkcs12" => deploy_pkcs12::Pkcs12,
     "postfix" => deploy_postfix::Postfix,
+    "ssh" => deploy_files::RemoteFiles,
     "traefik" => deploy_traefik::Traefik,
     "webhook" => deploy_webhook::Webhook,
 }

@@ -15,6 +15,12 @@ pub fn configuration_reference(registry: &Registry) -> String {
     text.section("## `[[certificate]]`", schema_for!(CertificateSettings).as_value());
     text.section("## `[[target]]`", schema_for!(TargetSettings).as_value());
     text.section("## `[agent]`", schema_for!(AgentSettings).as_value());
+    for route in registry.routes() {
+        text.0.push_str(&format!("## `via = {{ {} = {{ ... }} }}` of a `[[target]]`\n\n{}\n\n", route.kind, route.summary));
+        let schema = route.schema();
+        text.body(schema.as_value(), schema.as_value());
+        text.definitions(schema.as_value());
+    }
     for entry in registry.entries() {
         text.0.push_str(&format!("## `[[target]]` of kind `{}`\n\n{}\n\n", entry.kind, entry.summary));
         let schema = entry.schema();

@@ -1,20 +1,21 @@
-//! Which targets are deployed as one: they share a service, and one reload is enough for all of them.
+//! Which targets are deployed as one: they share a service of one machine, and one reload is enough for all of them.
 
 use std::collections::HashMap;
 
 use deploy_core::{Recovery, Reload};
 
-use crate::config::ConfiguredTarget;
+use crate::config::{ConfiguredTarget, Machine};
 
 /// The targets of each service, as indices, in the order of the configuration.
 pub(crate) fn groups(targets: &[&ConfiguredTarget]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
-    let mut known: HashMap<Service, usize> = HashMap::new();
+    let mut known: HashMap<(Option<&str>, Service), usize> = HashMap::new();
     for (index, target) in targets.iter().enumerate() {
         match service(target) {
             None => groups.push(vec![index]),
             Some(service) => {
-                let group = *known.entry(service).or_insert_with(|| {
+                let machine = target.machine.as_ref().map(Machine::via);
+                let group = *known.entry((machine, service)).or_insert_with(|| {
                     groups.push(Vec::new());
                     groups.len() - 1
                 });
@@ -84,6 +85,17 @@ mod tests {
         let signal = |file: &str| Some(Reload::Signal { signal: Signal::Hup, pid_file: PathBuf::from(file) });
         let targets = ["/1", "/2", "/1"].map(|file| target("t", signal(file)));
         assert_eq!(grouped(&targets), [vec![0, 2], vec![1]]);
+    }
+
+    #[test]
+    fn services_of_two_machines_are_two_even_with_one_name() {
+        let targets = [
+            target("t", command("reload")),
+            target("t", command("reload")).on("web1"),
+            target("t", command("reload")).on("web1"),
+        ];
+        assert_eq!(grouped(&targets), [vec![0], vec![1, 2]]);
+        assert_eq!(grouped(&targets.map(|target| target.in_service("s"))), [vec![0], vec![1, 2]]);
     }
 
     #[test]

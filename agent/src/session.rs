@@ -69,10 +69,29 @@ impl Session {
         self.selected.iter().map(|&index| &self.configuration.targets[index]).collect()
     }
 
-    /// The context for targets that are worked on together: the longest of their time limits counts.
+    /// The targets that were asked for, by the machine that they are on: this one first, even if it has none.
+    pub(crate) fn machines(&self) -> Vec<Vec<&ConfiguredTarget>> {
+        let (here, elsewhere): (Vec<_>, Vec<_>) = self.targets().into_iter().partition(|target| target.machine.is_none());
+        let mut machines = vec![here];
+        for target in elsewhere {
+            match machines.iter_mut().find(|members| members.first().is_some_and(|first| first.machine == target.machine)) {
+                Some(members) => members.push(target),
+                None => machines.push(vec![target]),
+            }
+        }
+        machines
+    }
+
+    /// The context for targets that are worked on together, on the machine that they are on: the longest of their time limits
+    /// counts.
     pub(crate) fn context<'a>(&self, targets: impl IntoIterator<Item = &'a ConfiguredTarget>) -> Context {
-        let own = || targets.into_iter().map(|target| target.timeout.unwrap_or(TIMEOUT)).max().unwrap_or(TIMEOUT);
-        self.runner.context.clone().with_timeout(self.options.timeout.unwrap_or_else(own))
+        let (mut timeout, mut machine) = (None, None);
+        for target in targets {
+            timeout = timeout.max(Some(target.timeout.unwrap_or(TIMEOUT)));
+            machine = machine.or(target.machine.as_ref());
+        }
+        let context = self.runner.context.clone().with_timeout(self.options.timeout.or(timeout).unwrap_or(TIMEOUT));
+        machine.map_or_else(|| context.clone(), |machine| machine.remote.context(&context))
     }
 
     /// What is needed even without a configuration.
@@ -261,6 +280,29 @@ mod tests {
         assert!(
             matches!(session(&["--certificate", "other"]), Err(Failure::Usage(_))),
             "a typing mistake must not look like success"
+        );
+    }
+
+    #[test]
+    fn each_machine_has_its_own_context_and_this_one_comes_first() {
+        let targets =
+            vec![target("a", None).on("web1"), target("b", None), target("c", None).on("web2"), target("d", None).on("web1")];
+        let configuration = Configuration {
+            files: Vec::new(),
+            agent: AgentSettings::default(),
+            certificates: vec!["www".to_owned()],
+            targets,
+            warnings: Vec::new(),
+        };
+        let options = Cli::try_parse_from(["certdeploy", "deploy", "--state-dir", "/s"]).unwrap().options;
+        let session = Session::with(&options, configuration).unwrap();
+        let machines = session.machines();
+        let names = machines.iter().map(|targets| targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>());
+        assert_eq!(names.collect::<Vec<_>>(), [vec!["b"], vec!["a", "d"], vec!["c"]]);
+        let state = |index: usize| session.context(machines[index].iter().copied()).state_directory().to_owned();
+        assert_eq!(
+            [state(0), state(1), state(2)].map(|path| path.display().to_string()),
+            ["/s", "/nowhere/web1", "/nowhere/web2"]
         );
     }
 

@@ -35,6 +35,9 @@ pub struct Command {
     pub directory: Option<PathBuf>,
     /// What it reads from standard input; default nothing.
     pub input: Option<SecretBytes>,
+    /// For a program that runs another one elsewhere, such as `ssh`: a whole line of standard error that begins with this says
+    /// that the other one has ended. What it left behind may then hold the pipes open for a second. Default: none.
+    pub end_mark: Option<Vec<u8>>,
     /// How many bytes of its standard output, and of its standard error, are kept: the last ones; default [`OUTPUT_LIMIT`].
     pub output_limit: usize,
 }
@@ -52,6 +55,7 @@ impl Command {
             timeout: Duration::from_secs(30),
             directory: None,
             input: None,
+            end_mark: None,
             output_limit: OUTPUT_LIMIT,
         }
     }

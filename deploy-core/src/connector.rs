@@ -9,6 +9,7 @@ use thiserror::Error as ThisError;
 
 use crate::discovery::{Found, Look, not_possible};
 use crate::error::Error;
+use crate::route::{Route, RouteEntry};
 use crate::target::{Capabilities, Target};
 
 /// A kind of target: its name, its configuration, and how one is made of the other.
@@ -19,6 +20,8 @@ pub trait Connector: 'static {
     const SUMMARY: &'static str;
     /// What targets of this kind can and cannot do.
     const CAPABILITIES: Capabilities;
+    /// Whether its targets are on another machine always, so that they need a `via`.
+    const NEEDS_ROUTE: bool = false;
     /// The configuration of one target. Its doc comments are the reference page.
     type Settings: DeserializeOwned + Serialize + JsonSchema;
 
@@ -56,11 +59,14 @@ impl SettingError {
     }
 }
 
-/// The kinds that an agent knows. Nothing registers itself: an agent names what it selects.
+/// The kinds that an agent knows, and the ways to other machines. Nothing registers itself: an agent names what it selects.
 ///
 /// Of two connectors that claim one kind the later one wins, so that a third party can replace a standard one.
 #[derive(Debug, Default)]
-pub struct Registry(BTreeMap<&'static str, Entry>);
+pub struct Registry {
+    kinds: BTreeMap<&'static str, Entry>,
+    routes: BTreeMap<&'static str, RouteEntry>,
+}
 
 /// One kind of target.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +78,8 @@ pub struct Entry {
     pub summary: &'static str,
     /// What it can and cannot do.
     pub capabilities: Capabilities,
+    /// Whether its targets need a `via`.
+    pub needs_route: bool,
     schema: fn() -> schemars::Schema,
     build: Build,
     discover: fn(&Look<'_>) -> Result<Vec<Found>, Error>,
@@ -93,23 +101,42 @@ impl Registry {
             kind: C::KIND,
             summary: C::SUMMARY,
             capabilities: C::CAPABILITIES,
+            needs_route: C::NEEDS_ROUTE,
             schema: || schemars::schema_for!(C::Settings),
             build: build::<C>,
             discover: C::discover,
         };
-        self.0.insert(C::KIND, entry);
+        self.kinds.insert(C::KIND, entry);
+        self
+    }
+
+    /// With one more way to other machines.
+    #[must_use]
+    pub fn with_route<R: Route>(mut self) -> Self {
+        self.routes.insert(R::KIND, RouteEntry::of::<R>());
         self
     }
 
     /// One kind by name.
     #[must_use]
     pub fn get(&self, kind: &str) -> Option<&Entry> {
-        self.0.get(kind)
+        self.kinds.get(kind)
+    }
+
+    /// One way to other machines by name.
+    #[must_use]
+    pub fn route(&self, kind: &str) -> Option<&RouteEntry> {
+        self.routes.get(kind)
+    }
+
+    /// All ways to other machines, by name.
+    pub fn routes(&self) -> impl Iterator<Item = &RouteEntry> {
+        self.routes.values()
     }
 
     /// All kinds, by name.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.0.values()
+        self.kinds.values()
     }
 }
 
@@ -138,9 +165,13 @@ impl Entry {
 }
 
 fn build<C: Connector>(name: &str, settings: serde_json::Value) -> Result<Box<dyn Target>, SettingError> {
-    let settings = serde_path_to_error::deserialize(settings).map_err(|error| {
+    C::build(name, parse(settings)?)
+}
+
+/// Settings as their type, or where and why they are none.
+pub(crate) fn parse<S: DeserializeOwned>(settings: serde_json::Value) -> Result<S, SettingError> {
+    serde_path_to_error::deserialize(settings).map_err(|error| {
         let path = error.path().to_string();
         SettingError::new(if path == "." { String::new() } else { path }, error.inner().to_string())
-    })?;
-    C::build(name, settings)
+    })
 }

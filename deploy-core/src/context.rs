@@ -68,6 +68,13 @@ impl Context {
         self
     }
 
+    /// With another state directory; see [`Context::new`].
+    #[must_use]
+    pub fn with_state_directory(mut self, state_directory: impl Into<PathBuf>) -> Self {
+        self.state_directory = state_directory.into().into();
+        self
+    }
+
     /// With somewhere for events to go.
     #[must_use]
     pub fn with_events(mut self, events: Arc<dyn EventSink>) -> Self {

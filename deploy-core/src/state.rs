@@ -211,9 +211,11 @@ impl Marker {
 }
 
 pub(crate) fn invalid(path: &Path, problem: &str, error: io::Error) -> Error {
-    Error::new(ErrorKind::StateInvalid, format!("{} {problem}", path.display()))
-        .with_source(error)
-        .with_next_step("check the owner, the mode and the free space of the state directory")
+    let step = match error.kind() {
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::NotConnected => crate::engine::advice(&error, path),
+        _ => "check the owner, the mode and the free space of the state directory".to_owned(),
+    };
+    Error::new(ErrorKind::StateInvalid, format!("{} {problem}", path.display())).with_source(error).with_next_step(step)
 }
 
 /// Opens a directory inside another and creates it if needed; sets `created` if it did.

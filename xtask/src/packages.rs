@@ -12,6 +12,7 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     ("acl", "setfacl"),
     ("apache2", "apache2"),
     ("attr", "setfattr"),
+    ("busybox", "busybox"),
     ("caddy", "caddy"),
     ("curl", "curl"),
     ("dovecot-imapd", "/usr/lib/dovecot/imap"),
@@ -35,6 +36,8 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     ("python3-venv", "/usr/share/doc/python3-venv/copyright"),
     ("strace", "strace"),
     ("stunnel4", "stunnel4"),
+    ("sudo", "sudo"),
+    ("tcsh", "/bin/csh"),
     ("util-linux", "unshare"),
 ];
 

@@ -159,8 +159,10 @@ fn private_view(context: &Context) -> Finding {
 /// Commands, and what the engine says about each target.
 fn targets(session: &Session, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let selected = session.targets();
+    // Those of other machines are looked for when the targets are tried.
+    let here = selected.iter().filter(|target| target.machine.is_none());
     let programs: BTreeSet<_> =
-        selected.iter().flat_map(|target| commands(target)).filter_map(|command| command.arguments.first().cloned()).collect();
+        here.flat_map(|target| commands(target)).filter_map(|command| command.arguments.first().cloned()).collect();
     for program in programs {
         let name = Path::new(&program);
         let shown = name.display();

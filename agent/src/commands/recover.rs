@@ -4,12 +4,14 @@ use deploy_core::host::Local;
 use deploy_core::{Job, Live, Recovered, RecoveryScope, Registry};
 
 use crate::cli::Options;
-use crate::config;
+use crate::config::{self, ConfiguredTarget};
 use crate::exit;
 use crate::failure::Failure;
 use crate::output::json::Recover;
 use crate::output::{self, text};
-use crate::session::{Runner, Session, absolute};
+use crate::session::{Runner, Session, absolute, concurrently};
+
+use super::verify::stopped;
 
 /// Settles everything that is left over: 0, or the most severe of what could not be settled.
 ///
@@ -25,10 +27,7 @@ pub(crate) fn run(files_only: bool, options: &Options, registry: &Registry) -> R
     let (recovered, failure) = match config::load(&absolute(&options.config)?, registry, &Local::new()) {
         Ok(configuration) => {
             let session = Session::with(options, configuration)?;
-            let jobs: Vec<Job> = session.targets().into_iter().map(|target| target.job()).collect();
-            let scope = if files_only { RecoveryScope::FilesOnly } else { RecoveryScope::Full };
-            let context = session.context(session.targets());
-            (session.runner().block_on(deploy_core::recover(&jobs, scope, &context))?, None)
+            (everywhere(&session, files_only)?, None)
         }
         Err(error) if files_only => {
             let runner = Runner::new(options, error.state_directory.as_deref())?;
@@ -43,6 +42,19 @@ pub(crate) fn run(files_only: bool, options: &Options, registry: &Registry) -> R
     let document = Recover { recovered: recovered.iter().map(Into::into).collect(), error: failure.as_ref().map(Into::into) };
     output::print(options.json, &document, text::recover);
     Ok(exit::most_severe(recovered.iter().map(code).chain(failure.as_ref().map(Failure::code))))
+}
+
+/// On this machine, and then on the others. With `files_only` not on those: that is for the start of this one.
+fn everywhere(session: &Session, files_only: bool) -> Result<Vec<Recovered>, Failure> {
+    let scope = if files_only { RecoveryScope::FilesOnly } else { RecoveryScope::Full };
+    let machines = session.machines();
+    let work = machines.into_iter().take(if files_only { 1 } else { usize::MAX }).map(|targets| {
+        let context = session.context(targets.iter().copied());
+        let jobs: Vec<Job> = targets.into_iter().map(ConfiguredTarget::job).collect();
+        async move { deploy_core::recover(&jobs, scope, &context).await }
+    });
+    let recovered = session.runner().block_on(concurrently(work.collect(), session.concurrency()))?;
+    recovered.into_iter().map(stopped).collect::<Result<Vec<_>, _>>().map(|all| all.into_iter().flatten().collect())
 }
 
 fn code(recovered: &Recovered) -> u8 {

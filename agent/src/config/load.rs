@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 use toml_edit::Document;
 
 use super::locate::{Locate, Node, Segment, position, remove, segments};
+use super::machine::{Machine, ReadHere, check_remote, route, shared_path};
 use super::placeholder::placeholders;
 use super::problem::{ConfigurationError, Problem, explain, missing_field, unknown_field};
 use super::settings::{AgentSettings, CertificateSettings, TargetSettings};
@@ -42,6 +43,8 @@ struct Loader<'a> {
     broken_certificates: BTreeSet<String>,
     /// By lowercase name: history and backups must not collide on a file system that ignores case.
     target_names: BTreeMap<String, String>,
+    /// The machines that targets are on.
+    machines: Vec<Machine>,
     /// References to certificates, which may stand in a file that is read later.
     pending: Vec<Pending>,
     problems: Vec<(usize, Problem)>,
@@ -55,6 +58,7 @@ struct Pending {
     problem: Problem,
     settings: TargetSettings,
     target: Option<Arc<dyn Target>>,
+    machine: Option<Machine>,
 }
 
 /// A table of a file: what it is called in messages, and where it stands.
@@ -94,6 +98,7 @@ impl<'a> Loader<'a> {
             certificates: BTreeMap::new(),
             broken_certificates: BTreeSet::new(),
             target_names: BTreeMap::new(),
+            machines: Vec::new(),
             pending: Vec::new(),
             problems: Vec::new(),
             meant: Vec::new(),
@@ -201,10 +206,7 @@ impl<'a> Loader<'a> {
         self.configuration.certificates.push(settings.name);
     }
 
-    fn target(&mut self, place: &Place<'_>, mut json: Json) {
-        if remove(&mut json, &segments("via")) {
-            self.setting(place, &SettingError::new("via", "not supported yet: targets are on this machine"), &[]);
-        }
+    fn target(&mut self, place: &Place<'_>, json: Json) {
         let (own, rest) = split(json);
         let word = |field: &str| own.get(field).and_then(Json::as_str);
         // What is wrong with the settings of the connector is worth knowing even if the agent's are wrong, too; and they come
@@ -218,10 +220,49 @@ impl<'a> Loader<'a> {
             }
             (None, None) => None,
         };
+        let machine = own.get("via").and_then(|via| self.machine(place, via));
+        if let Some(target) = &target {
+            self.place_of(place, word("kind").unwrap_or_default(), &**target, own.get("via").is_some());
+        }
         if let Some(settings) = self.parse::<TargetSettings>(place, own, &[]) {
             self.target_name(place, &settings.name);
             let span = place.node.locate(&segments("certificate"), Locate::Value);
-            self.pending.push(Pending { file: place.file, problem: place.problem(span, ""), settings, target });
+            self.pending.push(Pending { file: place.file, problem: place.problem(span, ""), settings, target, machine });
+        }
+    }
+
+    /// The machine of a `via`: the one of another target with the same, or a new one.
+    fn machine(&mut self, place: &Place<'_>, via: &Json) -> Option<Machine> {
+        if let Some(known) = self.machines.iter().find(|known| known.is(via)) {
+            return Some(known.clone());
+        }
+        let entry = match route(via, self.registry) {
+            Ok(entry) => entry,
+            Err(error) => {
+                self.setting(place, &error, &[]);
+                return None;
+            }
+        };
+        // Under its name, so that what is unknown in it is found by the path that errors give.
+        let settings = serde_json::json!({ "via": via });
+        let machine = self.without_unknown_fields(place, settings, &[], |settings| Machine::build(entry, &settings["via"]))?;
+        self.machines.push(machine.clone());
+        Some(machine)
+    }
+
+    /// Whether a target is on a machine that it can be on.
+    fn place_of(&mut self, place: &Place<'_>, kind: &str, target: &dyn Target, is_remote: bool) {
+        let needs_route = self.registry.get(kind).is_some_and(|entry| entry.needs_route);
+        let checked = match (is_remote, needs_route) {
+            (true, _) => check_remote(kind, target),
+            (false, true) => Err(SettingError::new(
+                "",
+                format!("the kind `{kind}` is for other machines: name one, with via = {{ ssh = {{ host = \"web1\" }} }}"),
+            )),
+            (false, false) => Ok(()),
+        };
+        if let Err(error) = checked {
+            self.setting(place, &error, &[]);
         }
     }
 
@@ -317,7 +358,13 @@ impl<'a> Loader<'a> {
         if self.configuration.targets.len() < 2 {
             return;
         }
-        let jobs: Vec<Job> = self.configuration.targets.iter().map(ConfiguredTarget::job).collect();
+        let targets = &self.configuration.targets;
+        let remote = targets.iter().filter_map(|target| Some((target.name.as_str(), target.machine.as_ref()?, &*target.target)));
+        if let Some(([one, other], shared)) = shared_path(remote) {
+            let message = format!("targets `{one}` and `{other}` write one file, {}; give each its own", shared.display());
+            return self.file_problem(path, message);
+        }
+        let jobs: Vec<Job> = targets.iter().filter(|target| target.machine.is_none()).map(ConfiguredTarget::job).collect();
         if let Some(SharedDestination { writers: [(one, one_path), (other, other_path)], .. }) = shared_destination(&jobs, host) {
             let (one_path, other_path) = (one_path.display(), other_path.display());
             self.file_problem(
@@ -329,7 +376,7 @@ impl<'a> Loader<'a> {
 
     fn finish(mut self, path: &Path, host: &dyn Host) -> Result<Configuration, ConfigurationError> {
         let mut used = BTreeSet::new();
-        for Pending { file, problem, settings, target } in std::mem::take(&mut self.pending) {
+        for Pending { file, problem, settings, target, machine } in std::mem::take(&mut self.pending) {
             let Some(source) = self.certificates.get(&settings.certificate) else {
                 if self.broken_certificates.contains(&settings.certificate) {
                     continue;
@@ -345,6 +392,10 @@ impl<'a> Loader<'a> {
             };
             used.insert(settings.certificate.clone());
             let Some(target) = target else { continue };
+            let source = match machine {
+                Some(_) => Arc::new(ReadHere(Arc::clone(source))),
+                None => Arc::clone(source),
+            };
             self.configuration.targets.push(ConfiguredTarget {
                 name: settings.name,
                 kind: settings.kind,
@@ -352,7 +403,8 @@ impl<'a> Loader<'a> {
                 service: settings.service,
                 timeout: settings.timeout.map(|period| period.duration()),
                 target,
-                source: Arc::clone(source),
+                source,
+                machine,
             });
         }
         if self.configuration.targets.is_empty() && self.problems.is_empty() {

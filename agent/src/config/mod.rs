@@ -2,6 +2,7 @@
 
 mod load;
 mod locate;
+mod machine;
 mod placeholder;
 mod problem;
 mod settings;
@@ -17,6 +18,7 @@ use deploy_core::certificate::CertificateSource;
 use deploy_core::{Job, Target};
 
 pub(crate) use load::{load, unknown_kind};
+pub(crate) use machine::Machine;
 pub(crate) use problem::{ConfigurationError, Problem};
 pub(crate) use settings::{AgentSettings, CertificateSettings, TargetSettings};
 
@@ -46,6 +48,8 @@ pub(crate) struct ConfiguredTarget {
     pub(crate) certificate: String,
     /// The service that it was said to be part of.
     pub(crate) service: Option<String>,
+    /// The machine that it is on; `None` for this one.
+    pub(crate) machine: Option<Machine>,
     /// Its own time limit.
     pub(crate) timeout: Option<Duration>,
     /// The target.

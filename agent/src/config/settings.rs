@@ -1,5 +1,6 @@
 //! The settings that the agent itself takes. Their doc comments are the reference page.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -44,7 +45,7 @@ pub(crate) struct CertificateSettings {
     pub(crate) key: PathBuf,
 }
 
-/// What every target has, beside the settings of its kind. `via` is reserved.
+/// What every target has, beside the settings of its kind.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TargetSettings {
@@ -59,6 +60,14 @@ pub(crate) struct TargetSettings {
     /// Default: targets of one kind that are reloaded by the same command or signal.
     #[serde(default)]
     pub(crate) service: Option<String>,
+    /// The machine that the files are on, where it is another one, and how it is reached: `via = { ssh = { host = "web1" } }`.
+    ///
+    /// Paths, commands and secret references are then that machine's; certificates are read here, and endpoints of `verify`
+    /// are asked from here. For kinds that describe files. Default: this machine.
+    // Whether it is a table of one way is said with the ways that there are.
+    #[serde(default)]
+    #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
+    pub(crate) via: Option<serde_json::Value>,
     /// Time for a deployment, such as `"90s"`; default 120 seconds. A rollback has 60 seconds of its own. `--timeout` wins
     /// over it; of targets with the same service the longest counts.
     #[serde(default)]
@@ -67,5 +76,5 @@ pub(crate) struct TargetSettings {
 
 impl TargetSettings {
     /// The settings that the agent keeps; all others of a target are its connector's.
-    pub(crate) const NAMES: [&'static str; 5] = ["name", "kind", "certificate", "service", "timeout"];
+    pub(crate) const NAMES: [&'static str; 6] = ["name", "kind", "certificate", "service", "via", "timeout"];
 }

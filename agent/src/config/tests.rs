@@ -7,7 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use deploy_core::host::Local;
 use deploy_core::{
-    Capabilities, Certificate, Connector, Context, Deployment, Error, ErrorKind, Hooks, Recovery, Registry, SettingError, Target,
+    Capabilities, Certificate, Connector, Context, Deployment, Error, ErrorKind, Hooks, Recovery, Registry, Reload, ReloadCall,
+    Remote, Route, SettingError, Target,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -65,10 +66,115 @@ impl Connector for Fake {
     }
 }
 
+/// A way to other machines, which are this one.
+#[derive(Debug)]
+struct FakeWay;
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FakeWaySettings {
+    host: String,
+    #[serde(default)]
+    port: u16,
+}
+
+impl Route for FakeWay {
+    const KIND: &'static str = "way";
+    const SUMMARY: &'static str = "For tests.";
+    type Settings = FakeWaySettings;
+
+    fn build(settings: FakeWaySettings) -> Result<Remote, SettingError> {
+        if settings.host.is_empty() {
+            return Err(SettingError::new("host", "is empty"));
+        }
+        Ok(Remote::new(Arc::new(Local::new()), format!("/state/{}/{}", settings.host, settings.port)))
+    }
+}
+
+/// A kind that is told by a call.
+#[derive(Debug)]
+struct FakeApi;
+
+#[derive(Debug)]
+struct FakeCall;
+
+#[async_trait]
+impl ReloadCall for FakeCall {
+    async fn apply(&self, _: &Context) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn undo(&self, _: &Context) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Target for FakeApi {
+    fn capabilities(&self) -> Capabilities {
+        Self::CAPABILITIES
+    }
+
+    fn recovery(&self) -> Recovery {
+        Recovery::Files(Hooks::new().with_reload(Reload::Call(Arc::new(FakeCall))))
+    }
+
+    async fn prepare(&self, _: &Certificate, _: &Context) -> Result<Deployment, Error> {
+        Err(Error::new(ErrorKind::Internal, "not in these tests"))
+    }
+}
+
+impl Connector for FakeApi {
+    const KIND: &'static str = "fake-api";
+    const SUMMARY: &'static str = "For tests.";
+    const CAPABILITIES: Capabilities = Capabilities::FILES;
+    type Settings = FakeSettings;
+
+    fn build(_: &str, _: FakeSettings) -> Result<Box<dyn Target>, SettingError> {
+        Ok(Box::new(Self))
+    }
+}
+
+/// A kind for other machines only, which says which file it writes.
+#[derive(Debug)]
+struct Elsewhere(PathBuf);
+
+#[async_trait]
+impl Target for Elsewhere {
+    fn capabilities(&self) -> Capabilities {
+        Self::CAPABILITIES
+    }
+
+    fn recovery(&self) -> Recovery {
+        Recovery::Files(Hooks::new())
+    }
+
+    fn destinations(&self) -> Vec<PathBuf> {
+        vec![self.0.clone()]
+    }
+
+    async fn prepare(&self, _: &Certificate, _: &Context) -> Result<Deployment, Error> {
+        Err(Error::new(ErrorKind::Internal, "not in these tests"))
+    }
+}
+
+impl Connector for Elsewhere {
+    const KIND: &'static str = "elsewhere";
+    const SUMMARY: &'static str = "For tests.";
+    const CAPABILITIES: Capabilities = Capabilities::FILES;
+    const NEEDS_ROUTE: bool = true;
+    type Settings = FakeSettings;
+
+    fn build(_: &str, settings: FakeSettings) -> Result<Box<dyn Target>, SettingError> {
+        Ok(Box::new(Self(settings.fullchain)))
+    }
+}
+
 const CERTIFICATE: &str = "[[certificate]]\nname = \"www\"\nfullchain = \"/c\"\nkey = \"/k\"\n";
 
 fn load_from(directory: &Path) -> Result<Configuration, ConfigurationError> {
-    load(&directory.join("certdeploy.toml"), &Registry::new().with::<Fake>(), &Local::new())
+    let registry = Registry::new().with::<Fake>().with::<FakeApi>().with::<Elsewhere>().with_route::<FakeWay>();
+    load(&directory.join("certdeploy.toml"), &registry, &Local::new())
 }
 
 fn load_text(text: &str) -> Result<Configuration, ConfigurationError> {
@@ -186,10 +292,67 @@ fn names_are_unique_and_can_be_file_names() {
 }
 
 #[test]
-fn what_is_reserved_or_relative_is_refused() {
-    assert_eq!(problems(&target("via = \"other\"")), ["10:7: `via`: not supported yet: targets are on this machine"]);
+fn what_is_relative_is_refused() {
     let relative = format!("[[certificate]]\nname = \"b\"\nfullchain = \"c\"\nkey = \"/k\"\n{}", target(""));
     assert_eq!(problems(&relative), ["7:13: `fullchain`: c is not an absolute path"]);
+}
+
+#[test]
+fn targets_with_one_via_share_a_machine_and_its_state_directory() {
+    let via = |name: &str, file: &str, host: &str| {
+        let via = format!("via = {{ way = {{ host = \"{host}\" }} }}");
+        target(&via).replace("front", name).replace("/etc/x", file)
+    };
+    let text = [via("a", "/1", "web1"), via("b", "/2", "web1"), via("c", "/1", "web2"), target("")].concat();
+    let configuration = load_text(&format!("{CERTIFICATE}{text}")).unwrap();
+    let machines: Vec<_> = configuration.targets.iter().map(|target| target.machine.as_ref()).collect();
+    let state = |index: usize| machines[index].map(|machine: &Machine| machine.remote.state_directory.clone());
+    assert_eq!((state(0), state(3)), (Some(PathBuf::from("/state/web1/0")), None));
+    let host = |index: usize| machines[index].map(|machine| Arc::as_ptr(&machine.remote.host).cast::<()>());
+    assert!(machines[0] == machines[1] && host(0) == host(1));
+    assert!(machines[0] != machines[2] && host(0) != host(2));
+}
+
+#[test]
+fn what_is_wrong_with_a_via_is_said_with_its_place() {
+    assert_eq!(
+        problems(&target("via = \"web1\"")),
+        ["10:7: `via`: name one way to the machine: via = { ssh = { host = \"web1\" } }"]
+    );
+    assert_eq!(
+        problems(&target("via = { wey = { host = \"a\" } }")),
+        ["10:15: `via.wey`: there is no way `wey`; did you mean `way`?"]
+    );
+    assert_eq!(problems(&target("via = { way = { hots = \"a\" } }")), ["10:17: unknown field `hots`; did you mean `host`?"]);
+    assert_eq!(problems(&target("via = { way = { host = \"\" } }")), ["10:24: `via.way.host`: is empty"]);
+    assert_eq!(problems(&target("[target.via.way]\nhost = \"a\"\nport = \"b\"")).len(), 1);
+}
+
+#[test]
+fn a_target_that_would_be_told_from_here_is_on_no_other_machine() {
+    let call = target("via = { way = { host = \"web1\" } }").replace("\"fake\"", "\"fake-api\"");
+    let found = problems(&call);
+    assert!(found.len() == 1 && found[0].contains("`via`: the kind `fake-api` is told by a call"), "{found:?}");
+    assert!(load_text(&format!("{CERTIFICATE}{}", target("").replace("\"fake\"", "\"fake-api\""))).is_ok());
+}
+
+#[test]
+fn a_kind_for_other_machines_needs_a_via() {
+    let elsewhere = |more: &str| target(more).replace("\"fake\"", "\"elsewhere\"");
+    let found = problems(&elsewhere(""));
+    assert!(found.len() == 1 && found[0].contains("the kind `elsewhere` is for other machines"), "{found:?}");
+    assert!(load_text(&format!("{CERTIFICATE}{}", elsewhere("via = { way = { host = \"web1\" } }"))).is_ok());
+}
+
+#[test]
+fn two_targets_on_one_other_machine_do_not_write_one_file() {
+    let via = |name: &str, file: &str, host: &str| {
+        let via = format!("via = {{ way = {{ host = \"{host}\" }} }}");
+        target(&via).replace("front", name).replace("/etc/x", file).replace("\"fake\"", "\"elsewhere\"")
+    };
+    let found = problems(&(via("a", "/1/x", "web1") + &via("b", "/1/./x", "web1")));
+    assert!(found.len() == 1 && found[0].contains("targets `a` and `b` write one file"), "{found:?}");
+    assert!(load_text(&format!("{CERTIFICATE}{}{}", via("a", "/1/x", "web1"), via("b", "/1/x", "web2"))).is_ok());
 }
 
 #[test]

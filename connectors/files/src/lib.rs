@@ -39,6 +39,24 @@ use deploy_core::{Capabilities, Connector, SettingError, Target};
 #[non_exhaustive]
 pub struct Files;
 
+/// The kind `ssh`: the same for a machine that the target's `via` names, which it must have. (With a `via`, targets of every
+/// kind that describes files are on another machine.)
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct RemoteFiles;
+
+impl Connector for RemoteFiles {
+    const KIND: &'static str = "ssh";
+    const SUMMARY: &'static str = "files on another machine, which is reached with ssh and needs nothing of certdeploy";
+    const CAPABILITIES: Capabilities = Files::CAPABILITIES;
+    const NEEDS_ROUTE: bool = true;
+    type Settings = FilesSettings;
+
+    fn build(name: &str, settings: FilesSettings) -> Result<Box<dyn Target>, SettingError> {
+        Files::build(name, settings)
+    }
+}
+
 impl Connector for Files {
     const KIND: &'static str = "files";
     const SUMMARY: &'static str = "any server that reads its certificate from files: the files and, where it needs one, a reload";

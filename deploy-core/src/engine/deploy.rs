@@ -60,7 +60,7 @@ pub(super) fn apply_one(plan: Plan, kind: &str, context: &Context) -> Report {
     let name = plan.name.clone();
     let mut member = Member::new(plan, kind);
     let state = LazyState::default();
-    match check::check_name(&name).and_then(|()| read_marker(context, &name)) {
+    match check::check_name(&name).and_then(|()| context.host().reach()).and_then(|()| read_marker(context, &name)) {
         Ok(marker) => member.marker = marker,
         Err(error) => return refused(member.report, error, member.started, context, &state),
     }
@@ -70,6 +70,7 @@ pub(super) fn apply_one(plan: Plan, kind: &str, context: &Context) -> Report {
 /// Settles what was interrupted, before any new material is read.
 fn settle_first(job: &Job, context: &Context, report: &mut Report) -> Result<Option<Marker>, Error> {
     check::check_name(&job.name)?;
+    context.host().reach()?;
     let marker = read_marker(context, &job.name)?;
     if marker.as_ref().is_some_and(|marker| marker.reloaded) {
         return Ok(marker);

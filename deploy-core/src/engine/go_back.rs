@@ -42,6 +42,7 @@ fn plan(job: &Job, to: Option<&str>, context: &Context) -> Result<Plan, Error> {
         return Err(Error::new(ErrorKind::PlanInvalid, "this kind of target keeps no earlier states here")
             .with_next_step("deploy the earlier certificate again"));
     };
+    context.host().reach()?;
     let state = State::open(context)?;
     let sets = sets(job, context, &state)?;
     let chosen = choose(&sets, to, &job.name)?;

@@ -114,6 +114,10 @@ pub(super) fn inspect(member: &mut Member, context: &Context, us: &Identity, pla
     member.old_leaf = live_leaf(member);
     guard(member, context)?;
     member.state = state(member, context);
+    if !context.host().facilities().attributes && member.files.iter().any(File::switches) {
+        let why = "ACLs, labels and other attributes of files can be neither read nor set on this host: new files have none";
+        member.report.degrade("attributes", why);
+    }
     Ok(())
 }
 

@@ -161,6 +161,9 @@ pub(crate) fn advice(error: &io::Error, directory: &Path) -> String {
         io::ErrorKind::ReadOnlyFilesystem => format!("remount the file system of {directory} writable, or choose another place"),
         io::ErrorKind::PermissionDenied => format!("run as a user that may write to {directory}, or change its owner and mode"),
         io::ErrorKind::ResourceBusy => format!("something in {directory} is mounted; mount the directory instead of the file"),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::NotConnected => {
+            "see that the machine can be reached, then run again: what was interrupted is then finished or undone".to_owned()
+        }
         _ => format!("look at the file system of {directory} and at the kernel's log"),
     }
 }

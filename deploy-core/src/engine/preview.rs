@@ -34,6 +34,7 @@ pub(super) fn preview(job: &Job, context: &Context) -> Preview {
 }
 
 fn fill(preview: &mut Preview, job: &Job, context: &Context) -> Result<(), Error> {
+    context.host().reach()?;
     let loaded = job.certificate.load(context.host())?;
     preview.warnings.extend(loaded.warnings);
     preview.fingerprint.wanted = Some(loaded.certificate.fingerprint().to_owned());

@@ -34,7 +34,7 @@ const GLANCE: Duration = Duration::from_secs(5);
 
 /// Settles every journal in the state directory.
 pub(super) fn recover_all(jobs: &[Job], scope: RecoveryScope, context: &Context) -> Vec<Recovered> {
-    let state = match State::open(context) {
+    let state = match context.host().reach().and_then(|()| State::open(context)) {
         Ok(state) => state,
         Err(error) => return vec![Recovered::failed(Vec::new(), error)],
     };

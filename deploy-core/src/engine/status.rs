@@ -44,6 +44,7 @@ pub(super) fn status(job: &Job, context: &Context) -> TargetStatus {
 }
 
 fn fill(status: &mut TargetStatus, job: &Job, context: &Context) -> Result<(), Error> {
+    context.host().reach()?;
     let marker = read_marker(context, &job.name)?;
     status.hold = marker.as_ref().and_then(|marker| marker.hold.as_ref()).and_then(|hold| hold.leaf.clone());
     status.sets = marker.as_ref().map(|marker| sets(marker, &job.name, context)).transpose()?.unwrap_or_default();

@@ -8,6 +8,7 @@
 pub(crate) mod local;
 
 pub use local::Local;
+pub use local::conversation::Conversation;
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::command::{Command, CommandError, CommandOutput, Limits};
+use crate::error::Error;
 use crate::secret::SecretBytes;
 use crate::staged_view::StagedView;
 
@@ -32,6 +34,14 @@ pub trait Host: fmt::Debug + Send + Sync + 'static {
 
     /// What this host can do. What is missing is reported as degraded.
     fn facilities(&self) -> Facilities;
+
+    /// Makes sure that it can be reached, before anything else is asked of it. This machine always can.
+    ///
+    /// # Errors
+    /// It cannot be reached, or is none that files can be deployed to: with what the operator can do about it.
+    fn reach(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// The user and groups that operations are carried out as.
     ///

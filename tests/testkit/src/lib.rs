@@ -35,6 +35,7 @@ mod plan_text;
 pub mod reloading_server;
 pub mod scripted_command;
 pub mod shelf;
+pub mod sshd;
 pub mod stand_in;
 pub mod starttls_peer;
 pub mod tls_server;
@@ -49,6 +50,7 @@ pub use plain_peer::{PlainBehaviour, PlainPeer};
 pub use plan_text::plan_text;
 pub use reloading_server::ReloadingServer;
 pub use scripted_command::{Order, ScriptedCommand};
+pub use sshd::{Relay, Sshd};
 pub use starttls_peer::{Fault, PlainProtocol, StartTlsPeer};
 pub use tls_server::{TlsServer, TlsServerBuilder};
 

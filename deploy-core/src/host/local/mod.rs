@@ -1,6 +1,7 @@
 //! This machine: every operation of [`Host`] by descriptor, with as few system calls as it takes.
 
 mod attributes;
+pub(crate) mod conversation;
 pub(crate) mod files;
 mod locks;
 mod process;

@@ -55,6 +55,10 @@ pub(super) fn run(command: &Command, view: Option<&StagedView>, limits: &Limits<
         if running.has_ended() {
             return running.finish();
         }
+        if command.end_mark.as_deref().is_some_and(|mark| running.has_said(mark)) {
+            running.await_pipes(Instant::now() + LETS_GO_IN);
+            return Ok(if running.has_ended() { running.finish()? } else { running.kill() });
+        }
         let over = if cancelled() {
             CommandError::Interrupted
         } else if Instant::now() >= deadline {
@@ -114,8 +118,8 @@ pub(super) struct Running {
 }
 
 /// What is still to be written to standard input.
-struct Input {
-    pipe: File,
+pub(super) struct Input {
+    pub(super) pipe: File,
     bytes: SecretBytes,
     written: usize,
 }
@@ -129,7 +133,7 @@ struct Stream {
 }
 
 impl Running {
-    fn start(command: &Command, view: Option<&StagedView>) -> Result<Self, CommandError> {
+    pub(super) fn start(command: &Command, view: Option<&StagedView>) -> Result<Self, CommandError> {
         Self::spawn(prepare(command)?, command, view)
     }
 
@@ -190,10 +194,47 @@ impl Running {
         }
     }
 
+    /// Takes over what would close its standard input when everything is written.
+    pub(super) fn take_input(&mut self) -> Option<Input> {
+        self.input.take()
+    }
+
+    /// Moves what it has printed since the last time to the end of `to`; says whether that was anything.
+    pub(super) fn move_output(&mut self, to: &mut Zeroizing<Vec<u8>>) -> bool {
+        let printed = &mut self.stdout.kept;
+        let any = !printed.is_empty();
+        if to.capacity() - to.len() < printed.len() {
+            // A buffer that grows by itself would leave a copy behind.
+            let mut larger = Zeroizing::new(Vec::with_capacity((to.len() + printed.len()) * 2));
+            larger.extend_from_slice(to);
+            *to = larger;
+        }
+        to.extend(printed.iter());
+        printed.iter_mut().for_each(zeroize::Zeroize::zeroize);
+        printed.clear();
+        any
+    }
+
+    /// Whether nobody can print anything any more.
+    pub(super) fn is_silent(&self) -> bool {
+        self.stdout.pipe.is_none()
+    }
+
+    /// The end of what came through standard error.
+    pub(super) fn errors(&self) -> Vec<u8> {
+        self.stderr.kept.iter().copied().collect()
+    }
+
     /// Waits until something can be moved or the process has ended.
     fn wait(&self, at_most: Duration) {
+        self.wait_for(None, at_most);
+    }
+
+    /// The same, or until something else has come.
+    pub(super) fn wait_for(&self, also: Option<PollFd<'_>>, at_most: Duration) {
         let at_most = if self.ended.is_some() { at_most } else { at_most.min(SLICE) };
-        let mut wanted = Vec::with_capacity(4);
+        let mut wanted = Vec::with_capacity(5);
+        wanted.extend(also);
         for pipe in [&self.stdout.pipe, &self.stderr.pipe].into_iter().flatten() {
             wanted.push(PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN));
         }
@@ -217,10 +258,16 @@ impl Running {
         }
     }
 
-    fn finish(mut self) -> Result<CommandOutput, CommandError> {
+    pub(super) fn finish(mut self) -> Result<CommandOutput, CommandError> {
         let status = self.child.wait().map_err(CommandError::Spawn)?;
         self.await_pipes(Instant::now() + LETS_GO_IN);
         Ok(self.output(Some(status)))
+    }
+
+    /// Whether a line of standard error begins with this, and is whole.
+    fn has_said(&mut self, mark: &[u8]) -> bool {
+        let mut lines = self.stderr.kept.make_contiguous().split_inclusive(|byte| *byte == b'\n');
+        lines.any(|line| line.starts_with(mark) && line.ends_with(b"\n"))
     }
 
     /// Reads until nobody has the other ends any more.
@@ -249,7 +296,7 @@ impl Running {
     }
 
     /// Ends the whole process group: asks, waits, and then makes sure.
-    fn end(mut self) -> CommandOutput {
+    pub(super) fn end(mut self) -> CommandOutput {
         rustix::process::kill_process_group(self.pid, rustix::process::Signal::TERM).ok();
         let status = if self.await_end(Instant::now() + GRACE) {
             rustix::process::kill_process_group(self.pid, rustix::process::Signal::KILL).ok();
@@ -262,7 +309,7 @@ impl Running {
         self.output(status)
     }
 
-    fn await_end(&mut self, deadline: Instant) -> bool {
+    pub(super) fn await_end(&mut self, deadline: Instant) -> bool {
         loop {
             self.exchange();
             if self.has_ended() {

@@ -416,6 +416,19 @@ fn what_a_command_leaves_behind_can_go_on_writing_until_it_has_come_loose() {
 }
 
 #[test]
+fn a_command_is_over_when_it_says_that_what_it_ran_elsewhere_is() {
+    let started = Instant::now();
+    let mut command = shell("echo out; echo done: >&2; printf 'done-7: 3\\n' >&2; sleep 1000");
+    command.end_mark = Some(b"done-7: ".to_vec());
+    let output = run_with(&command, None).unwrap();
+    assert!(started.elapsed() < Duration::from_secs(20));
+    assert_eq!(
+        (output.code, output.stdout.as_slice(), output.stderr.as_slice()),
+        (None, &b"out\n"[..], &b"done:\ndone-7: 3\n"[..])
+    );
+}
+
+#[test]
 fn a_daemon_that_keeps_the_pipes_open_does_not_keep_us_waiting() {
     let started = Instant::now();
     let output = run_with(&shell("echo before; sleep 30 & echo $!"), None).unwrap();

@@ -1,8 +1,10 @@
 //! What the author of a connector writes: a world to try it in.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use deploy_core::Connector;
+use deploy_core::host::Host;
 use serde::{Deserialize, Serialize};
 
 use crate::pki::KeyKind;
@@ -33,6 +35,12 @@ pub trait Harness: Sized + 'static {
     /// # Errors
     /// One sentence that says what is missing on this machine. A world that cannot be started fails every case.
     fn start(directory: &Path) -> Result<Self, String>;
+
+    /// The machine that it deploys to, where that is reached in another way than this process reaches its own: made anew for
+    /// every process, from what [`Self::start`] left in the directory.
+    fn host(_directory: &Path) -> Option<Arc<dyn Host>> {
+        None
+    }
 
     /// The target as the operator would configure it. The endpoints of `verify` ask for [`NAME`]; a verification that fails
     /// takes as long as its timeout, so a few seconds are right for it.

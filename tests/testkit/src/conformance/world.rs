@@ -42,7 +42,7 @@ impl<H: Harness> World<H> {
         }
         let harness = H::start(&directory.path().join("world")).unwrap_or_else(|error| panic!("no world: {error}"));
         let events = Recorder::default();
-        let context = context(&directory.path().join("state")).with_events(events.sink());
+        let context = context::<H>(&directory.path().join("state"), &directory.path().join("world")).with_events(events.sink());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let foreign = harness.foreign();
         Self { harness, context, events, authority: Authority::new(), runtime, foreign, directory }
@@ -163,7 +163,8 @@ impl<H: Harness> World<H> {
     pub(crate) fn deploy_and_die(&self, issued: &Issued, event: usize) -> bool {
         self.job(issued);
         let settings = settings_value::<H>(self.harness.settings());
-        child::run(settings, &self.source().join(&issued.fingerprint), self.context.state_directory(), event)
+        let (pair, world) = (self.source().join(&issued.fingerprint), self.directory().join("world"));
+        child::run(settings, pair, self.context.state_directory().to_owned(), world, event)
     }
 
     pub(crate) fn served(&self) -> Option<String> {
@@ -239,9 +240,13 @@ pub(crate) fn told(report: &Report) -> String {
     )
 }
 
-pub(crate) fn context(state: &Path) -> Context {
+pub(crate) fn context<H: Harness>(state: &Path, world: &Path) -> Context {
     // What an agent would do for `env:` references.
-    Context::new(state, crate::provider()).with_variables(|name| std::env::var(name).ok().map(SecretString::from))
+    let context = Context::new(state, crate::provider()).with_variables(|name| std::env::var(name).ok().map(SecretString::from));
+    match H::host(world) {
+        Some(host) => context.with_host(host),
+        None => context,
+    }
 }
 
 pub(crate) fn settings_value<H: Harness>(settings: Settings<H>) -> serde_json::Value {
