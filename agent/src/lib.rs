@@ -70,6 +70,7 @@ connectors! {
     "pkcs12" => deploy_pkcs12::Pkcs12,
     "postfix" => deploy_postfix::Postfix,
     "traefik" => deploy_traefik::Traefik,
+    "webhook" => deploy_webhook::Webhook,
 }
 
 /// Runs the program: reads the command line, does what it asks, prints, and returns the exit code.

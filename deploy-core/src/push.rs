@@ -26,6 +26,13 @@ pub trait Push: fmt::Debug + Send {
     fn keeps_pair(&self) -> bool {
         false
     }
+    /// What spares a later run a search: the name that the remote gave to what was deployed, say. The engine keeps it with what it
+    /// knows of the target, after a success. It may be lost, and is no place for a secret.
+    fn note(&self) -> Option<String> {
+        None
+    }
+    /// Gets the note of an earlier run, before every other call.
+    fn recall(&mut self, _note: &str) {}
     /// What is live now. Reads only.
     async fn observe(&mut self, context: &Context) -> Result<Observed, Error>;
     /// The remote's own dry run, or why there is none.

@@ -147,6 +147,9 @@ pub(crate) struct Marker {
     /// An old generation may still be open to its readers, and is to be closed when its time has come.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) open: bool,
+    /// What a push wants to know again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) note: Option<String>,
     /// The file that it was read from: inode and time of its last change.
     #[serde(skip)]
     pub(crate) at: Option<(u64, i128)>,

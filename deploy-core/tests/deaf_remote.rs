@@ -27,6 +27,9 @@ struct Remote {
     dies: bool,
     waived: bool,
     sent: usize,
+    /// What it gave out last, and what a push was reminded of.
+    name: Option<String>,
+    recalled: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -41,6 +44,7 @@ impl Shared {
     fn take(&self, pair: &Certificate) {
         self.with(|remote| {
             remote.sent += 1;
+            remote.name = Some(format!("object {}", remote.sent));
             remote.live = Some((pair.fingerprint().to_owned(), pair.key_pem().expose().to_vec()));
         });
     }
@@ -50,6 +54,14 @@ impl Shared {
 impl Push for Shared {
     fn keeps_pair(&self) -> bool {
         true
+    }
+
+    fn note(&self) -> Option<String> {
+        self.with(|remote| remote.name.clone())
+    }
+
+    fn recall(&mut self, note: &str) {
+        self.with(|remote| remote.recalled.push(note.to_owned()));
     }
 
     fn verify(&self) -> Verify {
@@ -180,6 +192,27 @@ async fn s3_kept_pair_is_private_and_the_last_one() {
         assert_eq!(world.pair().metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(world.root.path().join("state/vault")).unwrap().count(), 1);
     }
+}
+
+#[tokio::test]
+async fn what_a_success_noted_is_recalled_by_every_later_look() {
+    let world = World::new(true);
+    let recalled = || world.remote.with(|remote| std::mem::take(&mut remote.recalled));
+    let (old, new) = (world.issue(), world.issue());
+    world.deploy(&old).await;
+    assert!(recalled().is_empty(), "there was nothing to recall");
+    preview(&world.job(&new), &world.context).await;
+    status(&world.job(&new), &world.context).await;
+    world.remote.with(|remote| remote.refuses = true);
+    assert_eq!(world.deploy(&new).await.outcome, Outcome::RolledBack);
+    world.deploy(&new).await;
+    // Neither a look nor a failure notes anything.
+    assert_eq!(recalled(), ["object 1"; 4]);
+    world.remote.with(|remote| remote.dies = true);
+    world.deploy(&old).await;
+    recalled();
+    recover(&[world.job(&old)], RecoveryScope::Full, &world.context).await;
+    assert_eq!(recalled(), ["object 4"]);
 }
 
 #[tokio::test]

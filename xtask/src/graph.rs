@@ -28,6 +28,7 @@ const BUDGETS: &[(&str, usize)] = &[
     ("deploy-postfix", 61),
     ("deploy-testkit", 120),
     ("deploy-traefik", 126),
+    ("deploy-webhook", 130),
 ];
 
 /// A program with the nginx connector alone stays under this.

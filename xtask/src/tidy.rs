@@ -16,6 +16,10 @@ const CONNECTOR: &[&str] = &["Cargo.toml", "README.md", "src/config.rs", "src/li
 const CONNECTOR_MORE: &[&str] = &[
     "src/client.rs",
     "src/discovery.rs",
+    // How a leaf is found out of an answer, and requests that are described by settings.
+    "src/fingerprint.rs",
+    "src/signature.rs",
+    "src/template.rs",
     // The protocol that programs speak, and a call of one.
     "src/problem.rs",
     "src/program.rs",

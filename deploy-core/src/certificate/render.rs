@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Certificate, pem};
+use super::{Certificate, KeyFormat, pem};
 use crate::secret::SecretBytes;
 
 const LABEL: &str = "CERTIFICATE";
@@ -32,6 +32,15 @@ impl Certificate {
     #[must_use]
     pub fn key_pem(&self) -> SecretBytes {
         self.combined_in_order(&[Block::Key])
+    }
+
+    /// The private key as PKCS#8 version 1 (`PRIVATE KEY`), whatever it was read as.
+    #[must_use]
+    pub fn key_pkcs8_pem(&self) -> SecretBytes {
+        let (label, der) = (KeyFormat::Pkcs8.label(), self.key_pkcs8_der());
+        let mut text = Zeroizing::new(Vec::with_capacity(pem::encoded_len(label, der.expose())));
+        pem::write(label, der.expose(), &mut text);
+        SecretBytes::from(std::mem::take(&mut *text))
     }
 
     /// [`Certificate::fullchain_pem`], then [`Certificate::key_pem`], in one file.

@@ -51,9 +51,7 @@ fn m1_every_key_format_matches_its_certificate_and_shakes_hands() {
         assert_eq!((certificate.key_type(), certificate.key_format()), (&key_type, format));
         certificate.check_with_provider(&provider()).unwrap();
         // As PKCS#8, it is still the same key.
-        let mut pem = Vec::new();
-        pem::write("PRIVATE KEY", certificate.key_pkcs8_der().expose(), &mut pem);
-        let again = load(&certificate.fullchain_pem(), &pem).unwrap();
+        let again = load(&certificate.fullchain_pem(), certificate.key_pkcs8_pem().expose()).unwrap();
         assert_eq!((again.key_type(), again.key_format()), (&key_type, KeyFormat::Pkcs8));
         again.check_with_provider(&provider()).unwrap();
     }

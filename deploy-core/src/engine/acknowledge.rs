@@ -74,6 +74,7 @@ fn marker(member: &Member, id: u64, journaled: bool) -> Marker {
         sets,
         hold: if journaled || member.plan.going_back { hold_after(member) } else { previous.hold },
         open: member.generations().is_some(),
+        note: None,
         at: None,
     }
 }

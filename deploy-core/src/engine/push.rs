@@ -92,7 +92,7 @@ impl<'a> Frame<'a> {
         let keys = LockKeys::of_targets([self.report.target.clone()]);
         let _locks = lock::acquire(self.context, &state, &keys)?;
         let journal = PushJournal::open(self.context, &state, &self.report.target)?;
-        self.live = acknowledged(&self.report.target, self.context)?;
+        self.live = remembered(&mut *self.push, &self.report.target, self.context)?;
         self.recover(&state, &journal)?;
         match self.attempt(certificate, &state, &journal) {
             // Somebody else was faster: look again and decide again, once.
@@ -320,6 +320,7 @@ impl<'a> Frame<'a> {
             leaf: Some(certificate.fingerprint().to_owned()),
             reloaded: true,
             verified: if nobody_looked { Verified::Nobody } else { Verified::Seen },
+            note: self.push.note(),
             ..Marker::default()
         };
         if let Err(error) = state.write_marker(self.context.host(), &self.report.target, &marker) {
@@ -369,16 +370,21 @@ fn is(observed: &Observed, fingerprint: &str) -> bool {
 
 /// What is live, for whoever only looks.
 pub(super) fn observe(push: &mut dyn Push, target: &str, context: &Context) -> Result<Observed, Error> {
+    let acknowledged = remembered(push, target, context)?;
     let mut observed = call!(push, context => observe())?;
     if observed.unknown {
-        observed.fingerprint = acknowledged(target, context)?;
+        observed.fingerprint = acknowledged;
     }
     Ok(observed)
 }
 
-/// The leaf whose deployment was acknowledged last.
-fn acknowledged(target: &str, context: &Context) -> Result<Option<String>, Error> {
-    Ok(read_marker(context, target)?.filter(|marker| marker.reloaded).and_then(|marker| marker.leaf))
+/// The leaf whose deployment was acknowledged last. What was noted then goes back to the push.
+fn remembered(push: &mut dyn Push, target: &str, context: &Context) -> Result<Option<String>, Error> {
+    let marker = read_marker(context, target)?;
+    if let Some(note) = marker.as_ref().and_then(|marker| marker.note.as_deref()) {
+        push.recall(note);
+    }
+    Ok(marker.filter(|marker| marker.reloaded).and_then(|marker| marker.leaf))
 }
 
 /// Tries again only where the error says that it can help, and never sooner than the remote asks.
@@ -436,7 +442,7 @@ fn recover(job: &Job, context: &Context, state: &State) -> Result<Option<Recover
     let journal = PushJournal::open(context, state, &job.name).map_err(named)?;
     let Some((begun, snapshot)) = journal.read().map_err(named)? else { return Ok(None) };
     let mut frame = Frame::new(push, Report::new(&job.name, &job.kind), context);
-    frame.live = acknowledged(&job.name, context).map_err(named)?;
+    frame.live = remembered(&mut *frame.push, &job.name, context).map_err(named)?;
     let action = frame.settle(&begun, snapshot, state, &journal).map_err(named)?;
     let left: String = frame.report.warnings.iter().map(|warning| format!("; {warning}")).collect();
     let live = match &frame.live {

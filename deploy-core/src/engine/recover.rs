@@ -429,6 +429,7 @@ impl Settling<'_> {
             sets,
             hold: member.hold.clone(),
             open: self.begin.files.iter().any(|file| file.generation.is_some()),
+            note: None,
             at: None,
         };
         let host = self.context.host();

@@ -76,6 +76,7 @@ fn begin() -> Begin {
         sets: vec![4, 5, 6],
         hold: None,
         open: false,
+        note: None,
         at: None,
     };
     let member = Member {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use deploy_core::host::Host;
 use deploy_core::secret::{SecretBytes, SecretString};
@@ -42,6 +44,7 @@ impl Client {
     pub fn builder(url: &str) -> ClientBuilder {
         ClientBuilder {
             url: url.to_owned(),
+            metadata_service: false,
             unix_socket: None,
             ca_file: None,
             secret_headers: Vec::new(),
@@ -87,6 +90,7 @@ impl fmt::Debug for Client {
 #[must_use]
 pub struct ClientBuilder {
     url: String,
+    metadata_service: bool,
     unix_socket: Option<PathBuf>,
     ca_file: Option<PathBuf>,
     secret_headers: Vec<(String, SecretString)>,
@@ -103,6 +107,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Also takes `http://` to where clouds give an instance or a container its credentials, which have no TLS: 169.254.0.0/16
+    /// (link-local, RFC 3927) and `fd00:ec2::/32` (AWS). These addresses are answered by the machine below.
+    pub fn with_metadata_service(mut self) -> Self {
+        self.metadata_service = true;
+        self
+    }
+
     /// Trusts the authorities in this file of PEM certificates, and no others. It is read through the context's host, and
     /// may be 1 MiB long. `None` leaves the machine's roots.
     pub fn with_ca_file(mut self, path: impl Into<Option<PathBuf>>) -> Self {
@@ -114,6 +125,14 @@ impl ClientBuilder {
     pub fn with_bearer_token(mut self, token: &SecretString) -> Self {
         self.secrets.push(token.clone());
         self.with_secret_header("authorization", SecretString::from(format!("Bearer {}", token.expose())))
+    }
+
+    /// The same with a user and a password: `Authorization: Basic ...` (RFC 7617).
+    pub fn with_basic_auth(mut self, user: &str, password: &SecretString) -> Self {
+        self.secrets.push(password.clone());
+        let pair = Zeroizing::new(format!("{user}:{}", password.expose()));
+        let value = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
+        self.with_secret_header("authorization", SecretString::from(format!("Basic {}", *value)))
     }
 
     /// The same with a header of the vendor's own. Where its value holds more than the secret, as after `Bearer`, the
@@ -141,7 +160,7 @@ impl ClientBuilder {
     /// # Errors
     /// [`ErrorKind::ConfigurationInvalid`]: the URL, the CA file or a header cannot be used.
     pub fn build(self, context: &Context) -> Result<Client, Error> {
-        let base = parse_url(&self.url)?;
+        let base = parse_url(&self.url, self.metadata_service)?;
         let config = roots::client_config(base.scheme(), self.ca_file.as_deref(), context)?;
         let mut headers =
             self.secret_headers.iter().map(|(name, value)| sensitive(name, value)).collect::<Result<HeaderMap, _>>()?;
@@ -181,16 +200,16 @@ impl fmt::Debug for ClientBuilder {
 /// [`ErrorKind::ConfigurationInvalid`]: it is no URL, is not `https://` (or `http://` to this machine), or has credentials, a
 /// query or a fragment in it.
 pub fn check_url(text: &str) -> Result<(), Error> {
-    parse_url(text).map(drop)
+    parse_url(text, false).map(drop)
 }
 
-fn parse_url(text: &str) -> Result<Url, Error> {
+fn parse_url(text: &str, metadata_service: bool) -> Result<Url, Error> {
     let invalid = |message: &str| Error::new(ErrorKind::ConfigurationInvalid, format!("the URL of the API {message}"));
     let url = Url::parse(text).map_err(|error| invalid("cannot be used").with_source(error))?;
     let host = url.host_str().unwrap_or_default();
     match url.scheme() {
         "https" => {}
-        "http" if is_this_machine(host) => {}
+        "http" if is_this_machine(host) || (metadata_service && is_metadata_service(host)) => {}
         "http" => return Err(invalid("begins with http://, which sends credentials in the clear").with_next_step("use https://")),
         _ => return Err(invalid("does not begin with https://")),
     }
@@ -204,8 +223,18 @@ fn parse_url(text: &str) -> Result<Url, Error> {
 }
 
 fn is_this_machine(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    host == "localhost" || address(host).is_some_and(|address| address.is_loopback())
+}
+
+fn is_metadata_service(host: &str) -> bool {
+    address(host).is_some_and(|address| match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.segments()[..2] == [0xfd00, 0x0ec2],
+    })
+}
+
+fn address(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 /// A header that is not shown, and whose value is cleared when it is dropped.
@@ -274,6 +303,17 @@ mod tests {
         }
         for url in ["http://lb.example.com", "http://10.0.0.1", "http://127.0.0.1.example.com", "ftp://a", "lb.example.com", ""] {
             assert_eq!(check_url(url).unwrap_err().kind(), ErrorKind::ConfigurationInvalid, "{url}");
+        }
+    }
+
+    #[test]
+    fn p9_metadata_service_is_reached_without_tls_only_where_it_is_asked_for() {
+        for url in ["http://169.254.169.254", "http://169.254.170.2/v2/credentials", "http://[fd00:ec2::254]"] {
+            assert_eq!(check_url(url).unwrap_err().kind(), ErrorKind::ConfigurationInvalid, "{url}");
+            parse_url(url, true).unwrap();
+        }
+        for url in ["http://169.253.0.1", "http://[fd00:ec3::254]", "http://metadata.google.internal", "http://10.0.0.1"] {
+            assert!(parse_url(url, true).is_err(), "{url}");
         }
     }
 

@@ -24,7 +24,8 @@
 //!
 //! - **TLS is verified**, and no setting turns that off. Without a CA file the machine's own roots count (those that
 //!   `rustls-native-certs` finds). A CA file **replaces** them: who names the authority of a private API does not want a
-//!   public one to vouch for it. Plain HTTP is refused, except to this machine (127.0.0.0/8, `::1`, `localhost`).
+//!   public one to vouch for it. Plain HTTP is refused, except to this machine (127.0.0.0/8, `::1`, `localhost`) and, where
+//!   it is asked for, to the [metadata service](ClientBuilder::with_metadata_service) of a cloud.
 //! - The crypto provider is the context's; nothing is installed globally.
 //! - Redirects are not followed, so that credentials stay with the host that they are for. No proxy is used, whatever the
 //!   environment says. HTTP/1.1 only. Nothing is retried here.

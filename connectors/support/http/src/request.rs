@@ -58,7 +58,8 @@ impl Request {
         Self::new(Method::DELETE, path)
     }
 
-    /// The path is given in segments, which are encoded: a name with a slash in it stays one segment.
+    /// The path is given in segments, which are encoded: a name with a slash in it stays one segment. An empty one at the end is
+    /// a slash at the end. Without segments, the request is for the base URL as it is.
     fn new(method: Method, path: &[&str]) -> Self {
         let path = path.iter().map(|segment| (*segment).to_owned()).collect();
         Self { method, path, query: Vec::new(), headers: Vec::new(), body: None }
@@ -88,6 +89,15 @@ impl Request {
         self.with_header(CONTENT_TYPE.as_str(), "application/json")
     }
 
+    /// With these fields as a form (`application/x-www-form-urlencoded`), which may hold a secret.
+    pub fn with_form(self, fields: &[(&str, &str)]) -> Self {
+        // A byte takes three characters at most, so that the buffer never grows and leaves no copy behind.
+        let length = fields.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum();
+        let mut form = form_urlencoded::Serializer::new(String::with_capacity(length));
+        form.extend_pairs(fields);
+        self.with_body("application/x-www-form-urlencoded", SecretBytes::from(form.finish().into_bytes()))
+    }
+
     /// With these bytes, of this type: `text/plain`.
     pub fn with_body(mut self, content_type: &str, body: SecretBytes) -> Self {
         self.body = Some(Ok(body));
@@ -96,10 +106,11 @@ impl Request {
 
     pub(crate) fn url(&self, base: &Url) -> Result<Url, Error> {
         let mut url = base.clone();
-        {
+        if let [names @ .., last] = self.path.as_slice() {
             let mut segments = url.path_segments_mut().map_err(|()| defect("the URL of the API has no path"))?;
             // `..` and its encoded forms would lead out of the base: they are no names.
-            if self.path.iter().any(|segment| segment.is_empty() || segment == "." || segment == "..") {
+            let is_dots = |segment: &String| segment == "." || segment == "..";
+            if names.iter().any(|segment| segment.is_empty() || is_dots(segment)) || is_dots(last) {
                 return Err(defect("a segment of a path is empty or made of dots"));
             }
             segments.pop_if_empty().extend(&self.path);
@@ -160,8 +171,18 @@ mod tests {
             let request = Request::get(&["v1", "x/y?z"]).with_query("limit", "1&2");
             assert_eq!(request.url(&base).unwrap().as_str(), expected);
             for segment in ["", ".", ".."] {
-                assert!(Request::get(&["v1", segment]).url(&base).is_err(), "{segment:?}");
+                assert!(Request::get(&["v1", segment, "x"]).url(&base).is_err(), "{segment:?}");
             }
+            assert!(Request::get(&["v1", ".."]).url(&base).is_err());
+        }
+    }
+
+    #[test]
+    fn slash_at_the_end_stays_and_the_base_alone_is_as_it_was_given() {
+        for base in ["https://a.test/api", "https://a.test/api/"] {
+            let url = Url::parse(base).unwrap();
+            assert_eq!(Request::get(&[]).url(&url).unwrap().as_str(), base);
+            assert_eq!(Request::get(&["v1", ""]).url(&url).unwrap().as_str(), "https://a.test/api/v1/");
         }
     }
 

@@ -57,6 +57,12 @@ impl Response {
         self.shown.text(self.body.expose())
     }
 
+    /// A text out of it, fit to be shown in the same way.
+    #[must_use]
+    pub fn shown(&self, text: &str) -> String {
+        self.shown.text(text.as_bytes())
+    }
+
     /// The body, read as JSON.
     ///
     /// # Errors

@@ -120,6 +120,31 @@ async fn request_is_sent_as_it_is_written() {
 }
 
 #[tokio::test]
+async fn form_is_sent_as_a_form() {
+    let world = World::new();
+    let request = Request::post(&["token"]).with_form(&[("scope", "https://a.test/.default"), ("secret", "a b&c=ä")]);
+    world.client().send(request).await.unwrap();
+    let request = &world.api.record().exchanges()[0].request;
+    assert_eq!(request.header("content-type"), Some("application/x-www-form-urlencoded"));
+    assert_eq!(request.body, b"scope=https%3A%2F%2Fa.test%2F.default&secret=a+b%26c%3D%C3%A4");
+}
+
+#[tokio::test]
+async fn s1_user_and_password_are_sent_and_not_shown() {
+    let world = World::new();
+    let password = SecretString::from("open:canary".to_owned());
+    let builder = Client::builder(&world.api.url()).with_ca_file(world.ca_file.clone()).with_basic_auth("Aladdin", &password);
+    let client = builder.build(&world.context).unwrap();
+    let said = Answer::new(400).with_body("no user has the password open:canary");
+    world.api.faults().inject(Fault::answer(said));
+    let error = client.send(Request::get(&["v1"])).await.unwrap().accept(&[200]).unwrap_err();
+    is(&error, ErrorKind::PlanInvalid, NEVER);
+    assert!(error.full_message().contains("[withheld]"), "{error}");
+    let sent = world.api.record().exchanges()[0].request.header("authorization").unwrap().to_owned();
+    assert_eq!(sent, "Basic QWxhZGRpbjpvcGVuOmNhbmFyeQ==");
+}
+
+#[tokio::test]
 async fn p8_status_says_kind_and_retry() {
     let world = World::new();
     for (status, kind, retry) in [
