@@ -17,11 +17,13 @@ use reqwest::header::{ETAG, HOST, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Url, redirect, retry};
 use zeroize::Zeroizing;
 
+use crate::elsewhere::{Elsewhere, authority, renamed};
 use crate::failure;
 use crate::request::Request;
 use crate::response::Response;
 use crate::roots;
 use crate::shown::Shown;
+use crate::tls;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,6 +49,9 @@ impl Client {
             metadata_service: false,
             unix_socket: None,
             ca_file: None,
+            ca_pem: None,
+            identity: None,
+            server_name: None,
             secret_headers: Vec::new(),
             secrets: Vec::new(),
             timeout: Duration::from_secs(30),
@@ -93,6 +98,9 @@ pub struct ClientBuilder {
     metadata_service: bool,
     unix_socket: Option<PathBuf>,
     ca_file: Option<PathBuf>,
+    ca_pem: Option<Vec<u8>>,
+    identity: Option<(Vec<u8>, SecretBytes)>,
+    server_name: Option<String>,
     secret_headers: Vec<(String, SecretString)>,
     secrets: Vec<SecretString>,
     timeout: Duration,
@@ -118,6 +126,25 @@ impl ClientBuilder {
     /// may be 1 MiB long. `None` leaves the machine's roots.
     pub fn with_ca_file(mut self, path: impl Into<Option<PathBuf>>) -> Self {
         self.ca_file = path.into();
+        self
+    }
+
+    /// The same with the certificates themselves.
+    pub fn with_ca_pem(mut self, certificates: impl Into<Vec<u8>>) -> Self {
+        self.ca_pem = Some(certificates.into());
+        self
+    }
+
+    /// Shows this certificate and its chain where the remote asks for one (mutual TLS); all in PEM.
+    pub fn with_client_certificate(mut self, fullchain: impl Into<Vec<u8>>, key: SecretBytes) -> Self {
+        self.identity = Some((fullchain.into(), key));
+        self
+    }
+
+    /// Asks for this name in TLS, and wants a certificate for it, whatever host the URL names: for an address behind which
+    /// several names are, or one that the certificate does not have.
+    pub fn with_server_name(mut self, name: impl Into<Option<String>>) -> Self {
+        self.server_name = name.into();
         self
     }
 
@@ -160,8 +187,9 @@ impl ClientBuilder {
     /// # Errors
     /// [`ErrorKind::ConfigurationInvalid`]: the URL, the CA file or a header cannot be used.
     pub fn build(self, context: &Context) -> Result<Client, Error> {
-        let base = parse_url(&self.url, self.metadata_service)?;
-        let config = roots::client_config(base.scheme(), self.ca_file.as_deref(), context)?;
+        let mut base = parse_url(&self.url, self.metadata_service)?;
+        let roots = roots::trusted(base.scheme(), self.ca_file.as_deref(), self.ca_pem.as_deref(), context)?;
+        let config = tls::client_config(roots, self.identity.as_ref(), context)?;
         let mut headers =
             self.secret_headers.iter().map(|(name, value)| sensitive(name, value)).collect::<Result<HeaderMap, _>>()?;
         let mut remote = base.host_str().unwrap_or_default().to_owned();
@@ -170,6 +198,11 @@ impl ClientBuilder {
             remote = socket.display().to_string();
             headers.insert(HOST, HeaderValue::from_static(""));
             builder = builder.unix_socket(socket);
+        }
+        if let Some(name) = &self.server_name {
+            headers.insert(HOST, authority(&base)?);
+            builder = builder.dns_resolver(Elsewhere::at(&base));
+            base = renamed(base, name)?;
         }
         let client = builder
             .tls_backend_preconfigured(config)

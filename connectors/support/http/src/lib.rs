@@ -29,6 +29,7 @@
 //! - The crypto provider is the context's; nothing is installed globally.
 //! - Redirects are not followed, so that credentials stay with the host that they are for. No proxy is used, whatever the
 //!   environment says. HTTP/1.1 only. Nothing is retried here.
+//! - Mutual TLS: [`ClientBuilder::with_client_certificate`]. Another name than the URL's: [`ClientBuilder::with_server_name`].
 //! - A unix socket instead of a host: [`ClientBuilder::with_unix_socket`].
 //! - Limits: 10 seconds to connect, 30 seconds for a request and its answer, 1 MiB for an answer's body.
 //!
@@ -43,12 +44,14 @@
 //! ([`deploy_core::secret::withhold`]) and without the client's own secrets. Queries of URLs are not shown.
 
 mod client;
+mod elsewhere;
 mod failure;
 mod request;
 mod response;
 mod retry_after;
 mod roots;
 mod shown;
+mod tls;
 
 pub use client::{Client, ClientBuilder, check_url};
 pub use request::Request;

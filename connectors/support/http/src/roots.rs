@@ -4,41 +4,42 @@ use std::path::Path;
 
 use deploy_core::secret::read_source_file;
 use deploy_core::{Context, Error, ErrorKind};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 /// The longest CA file, in bytes.
 const SIZE_LIMIT: u64 = 1 << 20;
 
-/// TLS with the context's crypto provider and trust in the authorities of a file, or else in those of this machine. Where there
-/// is no TLS, nobody needs to be trusted.
-pub(crate) fn client_config(scheme: &str, ca_file: Option<&Path>, context: &Context) -> Result<ClientConfig, Error> {
-    let roots = match ca_file {
-        Some(path) => of_file(path, context)?,
-        None if scheme == "http" => RootCertStore::empty(),
-        None => of_machine()?,
-    };
-    let builder = ClientConfig::builder_with_provider(context.provider().clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::new(ErrorKind::Internal, "the crypto provider has no TLS").with_source(error))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+/// The authorities of a file, or of a text, or else those of this machine. Where there is no TLS, nobody needs to be trusted.
+pub(crate) fn trusted(scheme: &str, file: Option<&Path>, pem: Option<&[u8]>, context: &Context) -> Result<RootCertStore, Error> {
+    match (file, pem) {
+        (Some(path), _) => {
+            let (bytes, _) = read_source_file(context.host(), path, SIZE_LIMIT)
+                .map_err(|error| invalid("the CA file cannot be used".to_owned()).with_source(error))?;
+            of_pem(bytes.expose(), &path.display().to_string())
+        }
+        (None, Some(pem)) => of_pem(pem, "the CA data"),
+        (None, None) if scheme == "http" => Ok(RootCertStore::empty()),
+        (None, None) => of_machine(),
+    }
 }
 
-fn of_file(path: &Path, context: &Context) -> Result<RootCertStore, Error> {
-    let invalid = |message: String| Error::new(ErrorKind::ConfigurationInvalid, message);
-    let (bytes, _) = read_source_file(context.host(), path, SIZE_LIMIT)
-        .map_err(|error| invalid("the CA file cannot be used".to_owned()).with_source(error))?;
-    let unusable = |error: rustls_pki_types::pem::Error| invalid(format!("{} is not PEM", path.display())).with_source(error);
+fn of_pem(pem: &[u8], whose: &str) -> Result<RootCertStore, Error> {
+    let unusable = |error: rustls_pki_types::pem::Error| invalid(format!("{whose} is not PEM")).with_source(error);
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(bytes.expose()) {
+    for certificate in CertificateDer::pem_slice_iter(pem) {
         let added = roots.add(certificate.map_err(unusable)?);
-        added.map_err(|error| invalid(format!("a certificate in {} cannot be used", path.display())).with_source(error))?;
+        added.map_err(|error| invalid(format!("a certificate in {whose} cannot be used")).with_source(error))?;
     }
     if roots.is_empty() {
-        return Err(invalid(format!("{} has no certificate in it", path.display())));
+        return Err(invalid(format!("{whose} has no certificate in it")));
     }
     Ok(roots)
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::ConfigurationInvalid, message)
 }
 
 /// Some in a machine's store may be unusable, and are left out.

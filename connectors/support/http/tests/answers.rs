@@ -387,3 +387,43 @@ async fn an_etag_after_the_body_is_a_header_like_any_other() {
     server.join().unwrap();
     assert_eq!((answer.body().expose(), answer.header("etag"), answer.header("x-other")), (&b"ok"[..], Some("\"7\""), None));
 }
+
+#[tokio::test]
+async fn p9_the_name_that_is_asked_for_can_be_another_than_that_of_the_url() {
+    let authority = Authority::new();
+    let issued = authority.issue(&deploy_testkit::Request::new(&["api.example.test"]));
+    let api = StandIn::start(&issued, (), echo);
+    let directory = tempfile::tempdir().unwrap();
+    let context = Context::new(directory.path().join("state"), deploy_testkit::provider());
+    let named = |name: Option<&str>| {
+        Client::builder(&api.url()).with_ca_pem(authority.root_pem()).with_server_name(name.map(str::to_owned)).build(&context)
+    };
+    let ask = |client: Client| async move { client.send(Request::get(&["v1"])).await };
+    assert_eq!(ask(named(Some("api.example.test")).unwrap()).await.unwrap().status(), 200);
+    let host = api.record().exchanges()[0].request.header("host").map(str::to_owned);
+    assert_eq!(host, Some(api.address().to_string()), "`Host` stays that of the URL");
+    for wrong in [None, Some("other.example.test")] {
+        is(&ask(named(wrong).unwrap()).await.unwrap_err(), ErrorKind::Unauthenticated, NEVER);
+    }
+    assert_eq!(named(Some("10.0.0.1")).unwrap_err().kind(), ErrorKind::ConfigurationInvalid);
+}
+
+#[tokio::test]
+async fn p9_a_remote_that_wants_a_certificate_gets_it() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let server = TlsServer::builder().certificate(&issue(&authority)).require_client_certificate(&clients).start();
+    let directory = tempfile::tempdir().unwrap();
+    let context = Context::new(directory.path().join("state"), deploy_testkit::provider());
+    let build = |key: &str| {
+        let ours = clients.issue(&deploy_testkit::Request::new(&["certdeploy"]));
+        let key = if key.is_empty() { ours.key_pem.clone() } else { key.to_owned() };
+        let builder = Client::builder(&format!("https://{}", server.address())).with_ca_pem(authority.root_pem());
+        builder.with_client_certificate(ours.fullchain_pem, SecretBytes::from(key.as_bytes())).build(&context)
+    };
+    // The server speaks no HTTP, but it speaks TLS with us until then.
+    let error = build("").unwrap().send(Request::get(&["v1"])).await.unwrap_err();
+    is(&error, ErrorKind::Unavailable, LATER);
+    for key in ["canary", &Authority::new().issue(&deploy_testkit::Request::new(&["other"])).key_pem] {
+        is(&build(key).unwrap_err(), ErrorKind::ConfigurationInvalid, NEVER);
+    }
+}
