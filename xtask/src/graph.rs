@@ -26,6 +26,7 @@ const BUDGETS: &[(&str, usize)] = &[
     ("deploy-nginx", 61),
     ("deploy-pkcs12", 82),
     ("deploy-postfix", 61),
+    ("deploy-ssh", 62),
     ("deploy-testkit", 120),
     ("deploy-traefik", 126),
     ("deploy-webhook", 130),
