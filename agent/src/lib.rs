@@ -64,6 +64,7 @@ connectors! {
     "exec" => deploy_exec::Exec,
     "files" => deploy_files::Files,
     "haproxy" => deploy_haproxy::Haproxy,
+    "iis" => deploy_iis::Iis,
     "java-keystore" => deploy_java_keystore::JavaKeystore,
     "lighttpd" => deploy_lighttpd::Lighttpd,
     "nginx" => deploy_nginx::Nginx,
@@ -71,6 +72,7 @@ connectors! {
     "postfix" => deploy_postfix::Postfix,
     "traefik" => deploy_traefik::Traefik,
     "webhook" => deploy_webhook::Webhook,
+    "windows-store" => deploy_windows_store::WindowsStore,
 }
 
 /// Runs the program: reads the command line, does what it asks, prints, and returns the exit code.

@@ -20,16 +20,19 @@ const BUDGETS: &[(&str, usize)] = &[
     ("deploy-files", 61),
     ("deploy-haproxy", 66),
     ("deploy-http", 125),
+    ("deploy-iis", 150),
     ("deploy-java-keystore", 82),
     ("deploy-keystore", 80),
     ("deploy-lighttpd", 61),
     ("deploy-nginx", 61),
     ("deploy-pkcs12", 82),
     ("deploy-postfix", 61),
+    ("deploy-powershell", 150),
     ("deploy-ssh", 62),
     ("deploy-testkit", 120),
     ("deploy-traefik", 126),
     ("deploy-webhook", 130),
+    ("deploy-windows-store", 150),
 ];
 
 /// A program with the nginx connector alone stays under this.

@@ -1,4 +1,4 @@
-//! What connectors to Windows share: PowerShell scripts as data, and a way to run them on a host.
+//! What connectors to Windows share: PowerShell scripts as data, and the ways to run them on a host.
 //!
 //! ```no_run
 //! use deploy_core::{Context, Error};
@@ -29,6 +29,11 @@
 //!
 //! HTTPS only; the host's certificate is verified, with no switch against it. Basic authentication and client certificates. There
 //! is no Negotiate: Kerberos needs the system's C library or a large crate that is young, and NTLM is on its way out.
+//!
+//! # SSH
+//!
+//! The system's own `ssh`, with Windows' OpenSSH server at the other end: keys, agents, certificates and jump hosts as
+//! `deploy-ssh` has them. The remote command is made of words that no shell reads as anything else.
 //!
 //! None of this was run on Windows: there was none. It was built from Microsoft's documents and from what widely used clients
 //! do; tests use a stand-in that such clients (pywinrm, pypsrp) agree with.

@@ -157,7 +157,9 @@ impl Store<'_> {
         if self.mark.read(&imported.friendly_name).is_some() {
             return Ok(());
         }
-        let to = self.mark.write(&imported.friendly_name, Some(Tag { standing: Standing::Staged, adopted: true }));
+        // What another target imported is for the last of them to remove.
+        let adopted = !self.mark.is_shared(&imported.friendly_name) || imported.friendly_name.contains(" adopted]");
+        let to = self.mark.write(&imported.friendly_name, Some(Tag { standing: Standing::Staged, adopted }));
         self.name(vec![NewName { thumbprint, from: imported.friendly_name, to }], context).await
     }
 

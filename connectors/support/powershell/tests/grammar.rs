@@ -4,7 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use deploy_powershell::Script;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use deploy_core::secret::{SecretBytes, SecretString};
+use deploy_powershell::{Pfx, Script};
+use sha1::{Digest as _, Sha1};
 use tree_sitter::{Node, Parser};
 
 fn parser() -> Parser {
@@ -74,5 +78,26 @@ fn script_files_are_all_in_use() {
         let text = fs::read_to_string(&path).unwrap();
         assert!(texts.contains(&text), "{}", path.display());
         assert!(text.is_ascii() && !text.contains(['\t', '\r']), "{}", path.display());
+    }
+}
+
+#[test]
+fn script_for_a_person_with_a_windows_host_is_powershell_and_its_pfx_open() {
+    let text = fs::read_to_string(file("../../../docs/examples/windows/prove.ps1")).unwrap();
+    assert_eq!(errors(&text), Vec::<String>::new());
+    let password = SecretString::from("proof-of-certdeploy".to_owned());
+    let certificates: Vec<&str> = text.split("    thumbprint = '").skip(1).take(3).collect();
+    for certificate in certificates {
+        let (thumbprint, rest) = certificate.split_at(40);
+        let pfx: String = rest.split("@'\n").nth(1).unwrap().split("'@").next().unwrap().split_whitespace().collect();
+        let bytes = SecretBytes::from(STANDARD.decode(pfx).unwrap());
+        let leaf = Pfx { bytes, password: password.clone() }.leaf("prove.ps1").unwrap().unwrap();
+        assert_eq!(Sha1::digest(&leaf).iter().map(|byte| format!("{byte:02X}")).collect::<String>(), thumbprint);
+        assert!(rest.contains(&deploy_testkit::pki::fingerprint(&leaf)));
+    }
+    // It runs every script that is sent.
+    for entry in fs::read_dir(file("src/scripts")).unwrap() {
+        let name = entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned();
+        assert!(text.contains(&format!("'{name}")), "{name}");
     }
 }

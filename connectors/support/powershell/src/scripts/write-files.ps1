@@ -18,8 +18,6 @@ function Write-Whole {
 function Invoke-Call {
     param($Arguments)
     foreach ($file in @($Arguments.files)) {
-        $folder = Split-Path -Parent $file.path
-        if (-not (Test-Path -LiteralPath $folder -PathType Container)) { Stop-Call 'missing' "there is no folder $folder" }
         $now = ''
         if (Test-Path -LiteralPath $file.path) { $now = Get-Sha256 ([System.IO.File]::ReadAllBytes($file.path)) }
         if ($null -ne $file.from -and $now -ne $file.from) { Stop-Call 'conflict' "$($file.path) has changed meanwhile" }

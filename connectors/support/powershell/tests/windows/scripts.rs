@@ -439,8 +439,16 @@ struct Paths {
 }
 
 fn read_files(arguments: &Paths, host: &mut Host) -> Done {
+    for path in &arguments.paths {
+        folder(path, host)?;
+    }
     let file = |path: &String| json!({ "path": path, "content": host.files.get(path).map(|content| STANDARD.encode(content)) });
     Ok(json!({ "files": arguments.paths.iter().map(file).collect::<Vec<_>>() }))
+}
+
+fn folder(path: &str, host: &Host) -> Result<(), Refused> {
+    let folder = path.rsplit_once('\\').map_or("", |(folder, _)| folder);
+    if host.folders.contains(folder) { Ok(()) } else { Err(refused("missing", format!("there is no folder {folder}"))) }
 }
 
 #[derive(Deserialize)]
@@ -459,10 +467,6 @@ struct File {
 
 fn write_files(arguments: &Files, host: &mut Host) -> Done {
     for file in &arguments.files {
-        let folder = file.path.rsplit_once('\\').map_or("", |(folder, _)| folder);
-        if !host.folders.contains(folder) {
-            return Err(refused("missing", format!("there is no folder {folder}")));
-        }
         let now = host.files.get(&file.path).map(|content| fingerprint(content)).unwrap_or_default();
         if file.from.as_ref().is_some_and(|from| *from != now) {
             return Err(refused("conflict", format!("{} has changed meanwhile", file.path)));
@@ -471,6 +475,7 @@ fn write_files(arguments: &Files, host: &mut Host) -> Done {
     for file in &arguments.files {
         match &file.content {
             Some(content) => {
+                folder(&file.path, host).map_err(|_| refused("unexpected", "Could not find a part of the path."))?;
                 let content = STANDARD.decode(content).map_err(|_| refused("unexpected", "no base64"))?;
                 host.files.insert(file.path.clone(), content);
             }
