@@ -62,6 +62,7 @@ connectors! {
     "dovecot" => deploy_dovecot::Dovecot,
     "envoy" => deploy_envoy::Envoy,
     "exec" => deploy_exec::Exec,
+    "f5" => deploy_f5::F5,
     "files" => deploy_files::Files,
     "haproxy" => deploy_haproxy::Haproxy,
     "iis" => deploy_iis::Iis,

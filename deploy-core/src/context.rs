@@ -16,8 +16,8 @@ use crate::event::{Discard, Event, EventSink};
 use crate::host::{Host, Local};
 use crate::secret::SecretString;
 
-/// How long to wait before a target is asked the same once more.
-const BETWEEN_QUESTIONS: Duration = Duration::from_millis(50);
+/// How long to wait before a target is asked the same once more: at first, and at most.
+const BETWEEN_QUESTIONS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Everything that a deployment needs from its surroundings. Cheap to clone; nothing is global.
 ///
@@ -169,8 +169,8 @@ impl Context {
         .await
     }
 
-    /// Asks a target again and again until the answer is yes, at most for so long; `false` where it never was. An error with
-    /// which trying again can help counts as a no, and is returned if nothing better comes.
+    /// Asks a target again and again, first after 50 ms and in the end once a second, until the answer is yes, at most for so long;
+    /// `false` where it never was. An error with which trying again can help counts as a no, and is returned if nothing better comes.
     ///
     /// # Errors
     /// The target cannot be asked, the deadline comes first, or the caller asks to stop.
@@ -179,16 +179,19 @@ impl Context {
         A: Future<Output = Result<bool, Error>> + Send,
     {
         let end = Instant::now() + at_most;
+        let (mut pause, longest) = BETWEEN_QUESTIONS;
         loop {
             let answer = ask().await;
             let is_final = match &answer {
                 Ok(yes) => *yes,
                 Err(error) => error.retry() == Retry::Never,
             };
-            if is_final || Instant::now() + BETWEEN_QUESTIONS >= end {
+            if is_final || Instant::now() + pause >= end {
                 return answer;
             }
-            self.pause(BETWEEN_QUESTIONS).await?;
+            self.pause(pause).await?;
+            // A quick answer comes soon, and who is slow is not to be asked for more than that.
+            pause = (pause * 5 / 4).min(longest);
         }
     }
 

@@ -47,6 +47,11 @@ pub trait Push: fmt::Debug + Send {
     async fn restore(&mut self, snapshot: &Snapshot, context: &Context) -> Result<(), Error>;
     /// Removes what this connector made and nothing uses any more. Never anything else.
     async fn prune(&mut self, context: &Context) -> Result<(), Error>;
+    /// Ends what the calls left open at the remote, such as a session. The last call of all, whatever came of the others, and also
+    /// where they only looked; with five seconds of its own. It changes nothing that is deployed, and what fails is only warned of.
+    async fn close(&mut self, _context: &Context) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// What a remote has live.
@@ -59,6 +64,9 @@ pub struct Observed {
     pub revision: Option<String>,
     /// Everything else is as wanted, too (bindings, labels). If not, the push runs although the fingerprint is right.
     pub settled: bool,
+    /// Parts of the target have different certificates, as when a switch was broken off. `fingerprint` is `None` then, and the
+    /// engine brings the old state back where otherwise it would take nothing for what was there before.
+    pub mixed: bool,
     /// The remote does not say what is live. What was acknowledged last counts instead.
     pub unknown: bool,
 }
@@ -67,7 +75,13 @@ impl Observed {
     /// A live leaf, everything as wanted.
     #[must_use]
     pub fn new(fingerprint: Option<String>, revision: Option<String>) -> Self {
-        Self { fingerprint, revision, settled: true, unknown: false }
+        Self { fingerprint, revision, settled: true, ..Self::default() }
+    }
+
+    /// A target of several parts that do not agree.
+    #[must_use]
+    pub fn mixed() -> Self {
+        Self { mixed: true, ..Self::default() }
     }
 
     /// The remote has no way to say what is live. The engine goes by what was acknowledged last, and a success that no

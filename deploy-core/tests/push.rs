@@ -49,6 +49,10 @@ enum Fault {
     Overtaken(String),
     /// It switches to this although it was not asked to, and its answer is an error.
     Oversteps(String),
+    /// It switches one part of the target, and then somebody else has changed the other part.
+    StopsHalfway,
+    /// The process dies when one part of the target is switched.
+    DiesHalfway,
 }
 
 #[derive(Debug, Default)]
@@ -59,8 +63,12 @@ struct Remote {
     active: Option<String>,
     /// The key that is in use: a remote may keep it apart.
     active_key: Vec<u8>,
+    /// Only a part has what `active` says.
+    mixed: bool,
     labels: Vec<String>,
     uploads: usize,
+    closed: usize,
+    close_fails: bool,
     calls: Vec<(Call, Instant)>,
     faults: VecDeque<(Call, Fault)>,
     endpoint: Option<Endpoint>,
@@ -121,6 +129,14 @@ impl Shared {
                 self.with(|remote| remote.active = Some(by));
                 error(ErrorKind::Conflict, Retry::Never)
             }
+            Some(Fault::StopsHalfway) => {
+                self.with(|remote| remote.mixed = true);
+                error(ErrorKind::Conflict, Retry::Never)
+            }
+            Some(Fault::DiesHalfway) => {
+                self.with(|remote| remote.mixed = true);
+                panic!("the process dies half-way through {call:?}");
+            }
             Some(Fault::Oversteps(to)) => {
                 self.with(|remote| {
                     work(remote);
@@ -141,7 +157,10 @@ impl Push for Shared {
     }
 
     async fn observe(&mut self, _: &Context) -> Result<Observed, Error> {
-        self.call(Call::Observe, |remote| Observed::new(remote.active.clone(), None)).await
+        let observed = |remote: &mut Remote| {
+            if remote.mixed { Observed::mixed() } else { Observed::new(remote.active.clone(), None) }
+        };
+        self.call(Call::Observe, observed).await
     }
 
     async fn validate(&mut self, _: &Certificate, _: &Context) -> Result<Validation, Error> {
@@ -185,6 +204,7 @@ impl Push for Shared {
             let name = String::from_utf8(bytes[..end].to_vec()).unwrap();
             remote.active = Some(name).filter(|name| !name.is_empty());
             remote.active_key = bytes[end + 1..].to_vec();
+            remote.mixed = false;
         })
         .await
     }
@@ -197,6 +217,14 @@ impl Push for Shared {
             remote.ours.retain(|name| Some(name) == active.as_ref());
         })
         .await
+    }
+    async fn close(&mut self, context: &Context) -> Result<(), Error> {
+        assert!(!context.cancellation().is_cancelled(), "a session is ended although the caller wants to stop");
+        self.with(|remote| remote.closed += 1);
+        if self.with(|remote| remote.close_fails) {
+            return Err(Error::new(ErrorKind::Unavailable, "the session stays open"));
+        }
+        Ok(())
     }
 }
 
@@ -666,6 +694,30 @@ async fn torn_record_means_that_the_remote_was_never_called() {
 }
 
 #[tokio::test]
+async fn a_switch_of_several_parts_that_stops_half_way_is_taken_back() {
+    let (world, old, new) = World::renewed().await;
+    world.remote.fail(Call::Activate, Fault::StopsHalfway);
+    let report = world.deploy(&new).await;
+    assert_eq!((report.outcome, report.live), (Outcome::RolledBack, Live::RolledBack), "{report:?}");
+    assert_eq!(report.error.as_ref().unwrap().kind(), ErrorKind::Conflict);
+    assert!(!world.remote.with(|remote| remote.mixed));
+    world.is_old(&old);
+    world.ends_with_new(&new).await;
+}
+
+#[tokio::test]
+async fn killed_half_way_through_a_first_switch_of_several_parts_goes_back() {
+    let world = World::new();
+    let new = world.issue();
+    world.remote.fail(Call::Activate, Fault::DiesHalfway);
+    assert_eq!(world.deploy(&new).await.live, Live::Unknown);
+    let recovered = recover(&[world.job(&new)], RecoveryScope::Full, &world.context).await;
+    assert_eq!(recovered.len(), 1, "{recovered:?}");
+    assert_eq!((world.remote.with(|remote| remote.mixed), world.remote.active()), (false, None));
+    world.ends_with_new(&new).await;
+}
+
+#[tokio::test]
 async fn recovery_for_files_only_leaves_the_network_alone() {
     let (world, _, new) = World::renewed().await;
     world.remote.fail(Call::Activate, Fault::Dies);
@@ -688,4 +740,29 @@ async fn s3_snapshot_is_private_and_gone_after_success() {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600, "{}", file.display());
     }
     world.ends_with_new(&new).await;
+}
+
+#[tokio::test]
+async fn session_is_ended_once_whatever_comes_of_the_calls() {
+    let (world, old, new) = World::renewed().await;
+    let ended = || world.remote.with(|remote| std::mem::take(&mut remote.closed));
+    assert_eq!(ended(), 1, "after a success");
+    assert_eq!(world.deploy(&old).await.outcome, Outcome::Unchanged);
+    assert_eq!(ended(), 1, "where there was nothing to do");
+    assert!(deploy_core::preview(&world.job(&new), &world.context).await.error.is_none());
+    assert!(deploy_core::status(&world.job(&new), &world.context).await.error.is_none());
+    assert_eq!(ended(), 2, "by those who only look");
+    for call in [Call::Observe, Call::Validate, Call::Upload, Call::Activate] {
+        world.remote.fail(call, Fault::Before(ErrorKind::PermissionDenied, Retry::Never));
+        assert!(world.deploy(&new).await.error.is_some());
+        assert_eq!(ended(), 1, "after a failure of {call:?}");
+    }
+    world.remote.fail(Call::Activate, Fault::Hangs);
+    let report = world.deploy_in(&new, &world.context.clone().with_timeout(Duration::from_millis(200))).await;
+    assert_eq!(report.outcome, Outcome::RolledBack, "{report:?}");
+    assert_eq!(ended(), 1, "when the time is over");
+
+    world.remote.with(|remote| remote.close_fails = true);
+    let report = world.deploy(&new).await;
+    assert_eq!((report.outcome, report.warnings.len()), (Outcome::Changed, 1), "{report:?}");
 }

@@ -17,6 +17,7 @@ const BUDGETS: &[(&str, usize)] = &[
     ("deploy-dovecot", 61),
     ("deploy-envoy", 126),
     ("deploy-exec", 62),
+    ("deploy-f5", 127),
     ("deploy-files", 61),
     ("deploy-haproxy", 66),
     ("deploy-http", 125),

@@ -23,6 +23,10 @@ const CONNECTOR_MORE: &[&str] = &[
     "src/fingerprint.rs",
     "src/signature.rs",
     "src/template.rs",
+    // The objects of an API: what a certificate becomes, what it is bound to, and the session in which that is done.
+    "src/material.rs",
+    "src/profile.rs",
+    "src/session.rs",
     // The protocol that programs speak, and a call of one.
     "src/problem.rs",
     "src/program.rs",

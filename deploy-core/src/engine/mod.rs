@@ -15,6 +15,7 @@ mod overview;
 mod preview;
 mod prove;
 mod push;
+mod push_journal;
 mod recover;
 mod rollback;
 mod second_names;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 
+use crate::certificate::Certificate;
 use crate::context::Context;
 use crate::destination::Resolver;
 use crate::engine::group::{File, Member, check_time, staged_name};
@@ -9,7 +10,7 @@ use crate::engine::inspect;
 use crate::engine::job::Job;
 use crate::engine::overview::{FileAction, FilePreview, FileState, Preview, TargetState};
 use crate::engine::validate::{Scratch, Staged, check_staged};
-use crate::engine::{block_on, check, push, second_names};
+use crate::engine::{block_on, check, push, push_journal, second_names};
 use crate::error::{Error, ErrorKind};
 use crate::hooks::Reload;
 use crate::host::Metadata;
@@ -17,7 +18,7 @@ use crate::journal;
 use crate::lock::LockKeys;
 use crate::plan::Plan;
 use crate::probe::probe;
-use crate::push::Validation;
+use crate::push::{Push, Validation};
 use crate::report::{Degraded, Report};
 use crate::secret::SecretBytes;
 use crate::state::{State, read_marker};
@@ -40,22 +41,36 @@ fn fill(preview: &mut Preview, job: &Job, context: &Context) -> Result<(), Error
     match block_on(job.target.prepare(&loaded.certificate, context))? {
         Deployment::Files(plan) => files(preview, plan, &job.kind, context),
         Deployment::Push(mut push) => {
-            let observed = push::observe(&mut *push, &job.name, context)?;
-            let same = observed.settled && observed.fingerprint == preview.fingerprint.wanted;
-            preview.state = if same { TargetState::Unchanged } else { TargetState::Change };
-            preview.fingerprint.served = observed.fingerprint;
-            preview.pending_recovery = push::pending(&job.name, context)?;
-            if same {
-                return Ok(());
+            let looked = calls(preview, &mut *push, &loaded.certificate, &job.name, context);
+            if let Err(error) = push::close(&mut *push, context) {
+                preview.warnings.push(format!("what was left open at the remote could not be ended: {}", error.full_message()));
             }
-            preview.commands = vec!["upload and activate the certificate".to_owned()];
-            match push::validate(&mut *push, &loaded.certificate, context)? {
-                Validation::Passed(rung) => preview.validated = preview.validated.max(rung),
-                Validation::Unavailable(why) => preview.degraded.push(Degraded { what: "validate".to_owned(), why }),
-            }
-            Ok(())
+            looked
         }
     }
+}
+
+fn calls(
+    preview: &mut Preview,
+    push: &mut dyn Push,
+    certificate: &Certificate,
+    target: &str,
+    context: &Context,
+) -> Result<(), Error> {
+    let observed = push::observe(push, target, context)?;
+    let same = observed.settled && observed.fingerprint == preview.fingerprint.wanted;
+    preview.state = if same { TargetState::Unchanged } else { TargetState::Change };
+    preview.fingerprint.served = observed.fingerprint;
+    preview.pending_recovery = push_journal::pending(target, context)?;
+    if same {
+        return Ok(());
+    }
+    preview.commands = vec!["upload and activate the certificate".to_owned()];
+    match push::validate(push, certificate, context)? {
+        Validation::Passed(rung) => preview.validated = preview.validated.max(rung),
+        Validation::Unavailable(why) => preview.degraded.push(Degraded { what: "validate".to_owned(), why }),
+    }
+    Ok(())
 }
 
 fn files(preview: &mut Preview, plan: Plan, kind: &str, context: &Context) -> Result<(), Error> {

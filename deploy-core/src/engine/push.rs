@@ -1,10 +1,7 @@
 //! API targets, in the same frame: lock, recover, observe, validate, snapshot, journal, push, verify, acknowledge; on
 //! failure restore.
 
-use std::ffi::{OsStr, OsString};
 use std::time::{Duration, Instant};
-
-use serde::{Deserialize, Serialize};
 
 use crate::certificate::Certificate;
 use crate::context::Context;
@@ -13,33 +10,22 @@ use crate::engine::deploy::finish;
 use crate::engine::group::{check_time, outcome};
 use crate::engine::job::Job;
 use crate::engine::overview::{Recovered, RecoveryScope};
+use crate::engine::push_journal::{Begun, PushJournal};
 use crate::engine::rollback::{LIMIT, rollback_failed};
 use crate::error::{Error, ErrorKind, Retry};
 use crate::event::Event;
 use crate::hooks::Verify;
-use crate::host::{Metadata, SyncPoint};
 use crate::lock::{self, LockKeys};
 use crate::probe::wait_for;
 use crate::push::{Observed, Push, Snapshot, Validation};
 use crate::report::{Live, Outcome, Report, Rung, Stage};
-use crate::secret::SecretBytes;
-use crate::state::{LazyState, Marker, State, Verified, invalid, open_or_create_child, read_marker};
+use crate::state::{LazyState, Marker, State, Verified, invalid, read_marker};
 use crate::target::Recovery;
 
 /// Several tries of one call, where the error says that it can help.
 const TRIES: u32 = 5;
-const SNAPSHOT_LIMIT: u64 = 16 << 20;
-/// Where records and snapshots lie, in the state directory.
-const VAULT: &str = "vault";
-
-/// What was begun; the snapshot lies beside it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Begun {
-    target: String,
-    old: Option<String>,
-    new: String,
-}
-
+/// What a remote gets to end a session in.
+const CLOSING: Duration = Duration::from_secs(5);
 /// Deploys by calls.
 pub(super) fn deploy(
     certificate: &Certificate,
@@ -56,6 +42,7 @@ pub(super) fn deploy(
         frame.report.live = error.live();
         frame.report.error = Some(error.at(frame.report.stage));
     }
+    frame.close();
     finish(frame.report, started, context, &LazyState::default())
 }
 
@@ -169,11 +156,18 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The remote refused the switch because somebody else had just made one: that is not ours to undo.
+    fn close(&mut self) {
+        if let Err(error) = close(&mut *self.push, self.context) {
+            self.warn(format!("what was left open at the remote could not be ended: {}", error.full_message()));
+        }
+    }
+
+    /// The remote refused the switch because somebody else had just made one: that is not ours to undo. What is switched in part
+    /// is.
     fn lost_a_race(&mut self, error: &Error, certificate: &Certificate) -> bool {
         error.kind() == ErrorKind::Conflict
             && self.report.stage == Stage::Swap
-            && self.observe().is_ok_and(|observed| !is(&observed, certificate.fingerprint()))
+            && self.observe().is_ok_and(|observed| !is(&observed, certificate.fingerprint()) && !observed.mixed)
     }
 
     /// A failed upload says nothing about what is live: an implementation that switches in it is found out, although the
@@ -291,7 +285,7 @@ impl<'a> Frame<'a> {
             removed.map_err(|error| invalid(path, "cannot be cleaned up", error))?;
             self.live = None;
             "the remote does not say whether it took the certificate; the next deployment sends one again"
-        } else if observed.fingerprint == begun.old {
+        } else if observed.fingerprint == begun.old && !observed.mixed {
             "the remote still has the old certificate live"
         } else if observed.fingerprint.is_some() {
             "somebody else has switched the remote since then; it was left alone"
@@ -422,11 +416,10 @@ pub(super) fn recover_all(jobs: &[Job], scope: RecoveryScope, context: &Context,
         .collect()
 }
 
-/// What a run would settle first, as a sentence. Only looks.
-pub(super) fn pending(target: &str, context: &Context) -> Result<Option<String>, Error> {
-    let path = context.state_directory().join(VAULT).join(record_name(target));
-    let status = context.host().path_status(&path).map_err(|error| invalid(&path, "cannot be looked at", error))?;
-    Ok(status.map(|_| "an interrupted deployment is settled first".to_owned()))
+/// After the last call, for whoever only looks, too.
+pub(super) fn close(push: &mut dyn Push, context: &Context) -> Result<(), Error> {
+    let context = context.undisturbed(CLOSING);
+    block_on(context.within(push.close(&context)))
 }
 
 /// What the remote's own dry run says, for whoever only looks.
@@ -443,7 +436,9 @@ fn recover(job: &Job, context: &Context, state: &State) -> Result<Option<Recover
     let Some((begun, snapshot)) = journal.read().map_err(named)? else { return Ok(None) };
     let mut frame = Frame::new(push, Report::new(&job.name, &job.kind), context);
     frame.live = remembered(&mut *frame.push, &job.name, context).map_err(named)?;
-    let action = frame.settle(&begun, snapshot, state, &journal).map_err(named)?;
+    let settled = frame.settle(&begun, snapshot, state, &journal);
+    frame.close();
+    let action = settled.map_err(named)?;
     let left: String = frame.report.warnings.iter().map(|warning| format!("; {warning}")).collect();
     let live = match &frame.live {
         Some(live) if *live == begun.new => Live::Applied,
@@ -451,103 +446,4 @@ fn recover(job: &Job, context: &Context, state: &State) -> Result<Option<Recover
         _ => Live::RolledBack,
     };
     Ok(Some(Recovered::new(vec![begun.target], job.name.clone(), format!("{action}{left}"), live)))
-}
-
-/// The record of one push, the snapshot it can be undone with, and the pair that was deployed last, where it is kept:
-/// `vault/<target>.push`, `.snapshot` and `.pair`.
-struct PushJournal<'a> {
-    context: &'a Context,
-    directory: crate::host::Directory,
-    begun: OsString,
-    snapshot: OsString,
-    pair: OsString,
-}
-
-fn record_name(target: &str) -> OsString {
-    format!("{target}.push").into()
-}
-
-impl<'a> PushJournal<'a> {
-    fn open(context: &'a Context, state: &State, target: &str) -> Result<Self, Error> {
-        let directory = open_or_create_child(context.host(), &state.root, OsStr::new(VAULT), &mut false)
-            .map_err(|error| invalid(&state.root.path().join(VAULT), "cannot be opened or created", error))?;
-        let [snapshot, pair] = ["snapshot", "pair"].map(|kind| format!("{target}.{kind}").into());
-        Ok(Self { context, directory, begun: record_name(target), snapshot, pair })
-    }
-
-    /// On the medium before anything is called that changes the remote.
-    fn begin(&self, observed: &Observed, certificate: &Certificate, snapshot: &Snapshot) -> Result<(), Error> {
-        let host = self.context.host();
-        let begun = Begun {
-            target: self.begun.to_string_lossy().trim_end_matches(".push").to_owned(),
-            old: observed.fingerprint.clone(),
-            new: certificate.fingerprint().to_owned(),
-        };
-        let mut bytes = Vec::with_capacity(4 + snapshot.bytes.len());
-        bytes.extend(snapshot.version.to_be_bytes());
-        bytes.extend(snapshot.bytes.expose());
-        let bytes = SecretBytes::from(bytes);
-        let write = || {
-            let us = host.identity()?;
-            let metadata = Metadata::new(us.uid, us.gid, 0o600);
-            self.remove()?;
-            let snapshot = host.create(&self.directory, &self.snapshot, bytes.expose(), &metadata)?;
-            let begun = host.create(&self.directory, &self.begun, &serde_json::to_vec(&begun)?, &metadata)?;
-            host.sync(&[
-                snapshot.sync_point(&self.directory, &self.snapshot),
-                begun.sync_point(&self.directory, &self.begun),
-                SyncPoint::Directory(self.directory.clone()),
-            ])
-        };
-        write().map_err(|error| invalid(self.directory.path(), "cannot be written", error))
-    }
-
-    fn read(&self) -> Result<Option<(Begun, Option<Snapshot>)>, Error> {
-        let host = self.context.host();
-        let failed = |error| invalid(&self.directory.path().join(&self.begun), "cannot be read", error);
-        let Some((bytes, _)) = host.read(&self.directory, &self.begun, SNAPSHOT_LIMIT).map_err(failed)? else { return Ok(None) };
-        // Torn: the remote is called only after it is on the medium.
-        let Ok(begun) = serde_json::from_slice(bytes.expose()) else { return self.end().map(|()| None) };
-        let snapshot = host.read(&self.directory, &self.snapshot, SNAPSHOT_LIMIT).map_err(failed)?;
-        let snapshot = snapshot.and_then(|(bytes, _)| {
-            let (version, rest) = bytes.expose().split_first_chunk()?;
-            Some(Snapshot::new(u32::from_be_bytes(*version), rest))
-        });
-        Ok(Some((begun, snapshot)))
-    }
-
-    /// The pair with this leaf, if it is the one that was deployed last. One that cannot be read counts as lost.
-    fn kept(&self, fingerprint: &str) -> Result<Option<Certificate>, Error> {
-        let failed = |error| invalid(&self.directory.path().join(&self.pair), "cannot be read", error);
-        let read = self.context.host().read(&self.directory, &self.pair, SNAPSHOT_LIMIT).map_err(failed)?;
-        let pair = read.and_then(|(bytes, _)| Certificate::from_combined_pem(&bytes).ok());
-        Ok(pair.filter(|pair| pair.fingerprint() == fingerprint))
-    }
-
-    /// Instead of the pair before, in one step.
-    fn keep(&self, certificate: &Certificate) -> Result<(), Error> {
-        let host = self.context.host();
-        let mut new = self.pair.clone();
-        new.push(".new");
-        let write = || {
-            let us = host.identity()?;
-            host.unlink(&self.directory, &new)?;
-            let pair = certificate.combined_pem();
-            let written = host.create(&self.directory, &new, pair.expose(), &Metadata::new(us.uid, us.gid, 0o600))?;
-            host.sync(&[written.sync_point(&self.directory, &new)])?;
-            host.rename((&self.directory, &new), (&self.directory, &self.pair))?;
-            host.sync(&[SyncPoint::Directory(self.directory.clone())])
-        };
-        write().map_err(|error| invalid(&self.directory.path().join(&self.pair), "cannot be written", error))
-    }
-
-    fn end(&self) -> Result<(), Error> {
-        self.remove().map_err(|error| invalid(self.directory.path(), "cannot be cleaned up", error))
-    }
-
-    fn remove(&self) -> std::io::Result<()> {
-        let host = self.context.host();
-        host.unlink(&self.directory, &self.begun)?;
-        host.unlink(&self.directory, &self.snapshot)
-    }
 }

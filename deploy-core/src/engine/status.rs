@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::engine::acknowledge::set_name;
 use crate::engine::job::Job;
 use crate::engine::overview::{EndpointStatus, SetStatus, TargetStatus, Verification};
-use crate::engine::push::observe;
+use crate::engine::push::{close, observe};
 use crate::engine::{block_on, group};
 use crate::error::Error;
 use crate::hooks::Verify;
@@ -58,7 +58,12 @@ fn fill(status: &mut TargetStatus, job: &Job, context: &Context) -> Result<(), E
                 status.owed = Some("files or settings changed since the last deployment".to_owned());
             }
         }
-        Deployment::Push(mut push) => status.on_disk = observe(&mut *push, &job.name, context)?.fingerprint,
+        Deployment::Push(mut push) => {
+            let observed = observe(&mut *push, &job.name, context);
+            // A session that stays open ends by itself some time: no reason to say nothing of what was seen.
+            drop(close(&mut *push, context));
+            status.on_disk = observed?.fingerprint;
+        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Where a secret is found, as configuration says it: a file, a variable or a program, never the secret itself.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -152,9 +153,21 @@ impl SecretRef {
     /// # Errors
     /// There is none, or it is not safe or not sane; see [`SecretRefError`].
     pub fn resolve(&self, context: &Context) -> Result<SecretString, SecretRefError> {
+        self.resolve_with(&BTreeMap::new(), context)
+    }
+
+    /// The same, where a program gets these variables as well. They are seen by others: no secrets.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn resolve_with(
+        &self,
+        environment: &BTreeMap<String, String>,
+        context: &Context,
+    ) -> Result<SecretString, SecretRefError> {
         let secret = match self {
             Self::File(path) => self.checked(&from_file(path, context)?)?,
-            Self::Exec(arguments) => self.checked(&self.run(arguments, context)?)?,
+            Self::Exec(arguments) => self.checked(&self.run(arguments, environment, context)?)?,
             Self::Env(name) => context.variable(name).ok_or_else(|| SecretRefError::Unset { name: name.clone() })?,
         };
         if secret.expose().is_empty() {
@@ -166,11 +179,18 @@ impl SecretRef {
         Ok(secret)
     }
 
-    fn run(&self, arguments: &[String], context: &Context) -> Result<SecretBytes, SecretRefError> {
+    fn run(
+        &self,
+        arguments: &[String],
+        environment: &BTreeMap<String, String>,
+        context: &Context,
+    ) -> Result<SecretBytes, SecretRefError> {
         let limits = Limits::new(context.deadline(), Some(context.cancellation()));
+        let mut command = Command::new(arguments);
+        command.environment.clone_from(environment);
         let mut output = context
             .host()
-            .run(&Command::new(arguments), None, &limits)
+            .run(&command, None, &limits)
             .map_err(|source| SecretRefError::Run { reference: self.clone(), source: without_output(source) })?;
         let stdout = SecretBytes::from(std::mem::take(&mut output.stdout));
         if !output.success() {

@@ -59,6 +59,18 @@ impl Client {
         }
     }
 
+    /// The same with one more secret header, for a session that has just been opened. Both share connections.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ConfigurationInvalid`]: the header cannot be sent.
+    pub fn with_secret_header(&self, name: &str, value: &SecretString) -> Result<Self, Error> {
+        let mut client = self.clone();
+        let (name, header) = sensitive(name, value)?;
+        client.headers.insert(name, header);
+        client.shown = self.shown.and_without(value.clone());
+        Ok(client)
+    }
+
     /// Sends one request, and reads the answer to its end, whatever its status is; see [`Response::accept`].
     ///
     /// # Errors
@@ -167,6 +179,12 @@ impl ClientBuilder {
     pub fn with_secret_header(mut self, name: &str, value: SecretString) -> Self {
         self.secrets.push(value.clone());
         self.secret_headers.push((name.to_owned(), value));
+        self
+    }
+
+    /// Withholds a secret from errors that is sent some other way, as a password in the body of a log-in.
+    pub fn with_withheld(mut self, secret: &SecretString) -> Self {
+        self.secrets.push(secret.clone());
         self
     }
 

@@ -63,6 +63,13 @@ impl Response {
         self.shown.text(text.as_bytes())
     }
 
+    /// The same without its body, and so errors without it: for a remote that may send back what it was sent.
+    #[must_use]
+    pub fn without_body(mut self) -> Self {
+        self.body = SecretBytes::default();
+        self
+    }
+
     /// The body, read as JSON.
     ///
     /// # Errors

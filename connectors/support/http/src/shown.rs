@@ -18,6 +18,11 @@ impl Shown {
         Self(secrets.into())
     }
 
+    /// The same with one more secret.
+    pub(crate) fn and_without(&self, secret: SecretString) -> Self {
+        Self::without(self.0.iter().cloned().chain([secret]).collect())
+    }
+
     /// A text of the remote, on one line.
     pub(crate) fn text(&self, bytes: &[u8]) -> String {
         let text = withhold(&self.without_secrets(&String::from_utf8_lossy(bytes)));

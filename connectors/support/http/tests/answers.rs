@@ -198,6 +198,23 @@ async fn p8_refusal_names_the_permission_and_withholds_secrets() {
 }
 
 #[tokio::test]
+async fn s1_token_of_a_session_is_sent_and_withheld() {
+    let world = World::new();
+    let [password, session] = ["canary-password", "canary-session"].map(|text| SecretString::from(text.to_owned()));
+    let client = world.builder().with_withheld(&password).build(&world.context).unwrap();
+    let client = client.with_secret_header("x-session", &session).unwrap();
+    let said = format!("{}, {} and {TOKEN} are wrong", password.expose(), session.expose());
+    world.api.faults().inject(Fault::answer(Answer::new(403).with_body(said)).times(1));
+    let answer = client.send(Request::delete(&["v1", "sessions", session.expose()])).await.unwrap();
+    let sent = &world.api.record().exchanges()[0].request;
+    assert_eq!(sent.header("x-session"), Some(session.expose()));
+    assert!(sent.header("authorization").is_some(), "what was there before");
+    let shown = format!("{client:?} {answer:?} {}", answer.error().full_message());
+    assert!(shown.contains("are wrong") && !shown.contains("canary"), "{shown}");
+    assert!(!answer.without_body().error().full_message().contains("are wrong"));
+}
+
+#[tokio::test]
 async fn p8_what_is_missing_is_named_by_the_connector() {
     let world = World::new();
     world.api.faults().inject(Fault::answer(Answer::new(404)).times(2));

@@ -52,6 +52,13 @@ fn references_are_read_and_written_as_in_configuration() {
 }
 
 #[test]
+fn a_program_gets_the_variables_that_it_is_given() {
+    let environment = BTreeMap::from([("ASKED_FOR".to_owned(), "by the caller".to_owned())]);
+    let secret = shell("printf %s \"$ASKED_FOR\"").resolve_with(&environment, &context()).unwrap();
+    assert_eq!(secret.expose(), "by the caller");
+}
+
+#[test]
 fn s1_an_inline_value_is_refused_without_showing_it() {
     for text in [
         format!("\"{CANARY}\""),
