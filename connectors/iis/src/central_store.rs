@@ -91,7 +91,7 @@ impl Push for CentralStorePush {
         let pfx = Pfx::with_password(certificate, self.password(context)?, look.build, context)?;
         let file = |(path, from)| FileWrite { path, from: Some(from), content: Some(pfx.base64()) };
         let files = self.store.paths().into_iter().zip(look.digests()).map(file).collect();
-        self.settings.via.call(&WriteFiles { files }, context).await.map(drop)
+        self.settings.connection.call(&WriteFiles { files }, context).await.map(drop)
     }
 
     async fn restore(&mut self, snapshot: &Snapshot, context: &Context) -> Result<(), Error> {
@@ -103,7 +103,7 @@ impl Push for CentralStorePush {
             serde_json::from_slice(snapshot.bytes.expose()).map_err(|error| unreadable().with_source(error))?;
         let file = |saved: Saved| FileWrite { path: saved.path, from: None, content: saved.content.map(SecretString::from) };
         let files = saved.into_iter().map(file).collect();
-        self.settings.via.call(&WriteFiles { files }, context).await.map(drop)
+        self.settings.connection.call(&WriteFiles { files }, context).await.map(drop)
     }
 
     /// There is one file for each name, and it is in use.
@@ -124,7 +124,7 @@ impl CentralStorePush {
     async fn look(&self, context: &Context) -> Result<Look, Error> {
         let password = self.password(context)?;
         let paths = self.store.paths();
-        let answer = self.settings.via.call(&ReadFiles { paths: &paths }, context).await?;
+        let answer = self.settings.connection.call(&ReadFiles { paths: &paths }, context).await?;
         let mut contents = Vec::with_capacity(paths.len());
         let mut leaves: Vec<Option<String>> = Vec::with_capacity(paths.len());
         for (path, file) in paths.iter().zip(answer.result.files) {

@@ -6,7 +6,7 @@ use deploy_core::SettingError;
 use deploy_core::probe::Endpoint;
 use deploy_core::secret::SecretRef;
 use deploy_core::settings::{Period, check_endpoints, default_verify_timeout};
-use deploy_powershell::{Store, Via};
+use deploy_powershell::{Connection, Store};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 pub struct IisSettings {
     /// How the host is reached. Required.
     ///
-    /// Example: `via = { winrm = { host = "web1.example.com", user = "certdeploy", password = "file:/etc/certdeploy/web1" } }`.
-    pub via: Via,
+    /// Example: `connection = { winrm = { host = "web1.example.com", user = "certdeploy", password = "file:/etc/certdeploy/web1" } }`.
+    pub connection: Connection,
 
     /// The https bindings that get the certificate. They have to exist, and nothing else about them is changed.
     ///
@@ -97,14 +97,22 @@ pub struct IisSettings {
 #[non_exhaustive]
 pub struct BindingName {
     /// The name of the site. Required.
+    ///
+    /// Example: `site = "Default Web Site"`.
     pub site: String,
     /// The IP address; `*` for all.
+    ///
+    /// Default: `"*"`. Example: `ip = "192.0.2.80"`.
     #[serde(default = "default_ip")]
     pub ip: String,
     /// The port.
+    ///
+    /// Default: `443`. Example: `port = 8443`.
     #[serde(default = "default_port")]
     pub port: u16,
     /// The host name; empty for a binding without one.
+    ///
+    /// Default: empty. Example: `host = "www.example.com"`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub host: String,
 }
@@ -114,20 +122,26 @@ pub struct BindingName {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CentralStore {
-    /// The folder, as the host sees it. Not a share: the session has no credentials for another machine.
+    /// The folder, as the host sees it. Not a share: the session has no credentials for another machine. Required.
+    ///
+    /// Example: `folder = 'D:\certs'`.
     pub folder: String,
-    /// The host names that get the certificate, each a file: `www.example.com`, or `*.example.com` for a wildcard.
+    /// The host names that get the certificate, each a file. Required.
+    ///
+    /// Example: `names = ["www.example.com", "*.example.com"]`.
     pub names: Vec<String>,
-    /// Where the password of the files is found, which IIS has in the settings of its central store.
+    /// Where the password of the files is found, which IIS has in the settings of its central store. Required.
+    ///
+    /// Example: `password = "file:/etc/certdeploy/ccs"`.
     pub password: SecretRef,
 }
 
 impl IisSettings {
     /// Everything at its default but what is required.
     #[must_use]
-    pub fn new(via: Via, bindings: Vec<BindingName>) -> Self {
+    pub fn new(connection: Connection, bindings: Vec<BindingName>) -> Self {
         Self {
-            via,
+            connection,
             bindings,
             replaces: None,
             central_store: None,
@@ -143,7 +157,7 @@ impl IisSettings {
 
     /// What is wrong with them, as far as can be told without a call.
     pub(crate) fn check(&self) -> Result<(), SettingError> {
-        self.via.check()?;
+        self.connection.check()?;
         match &self.central_store {
             Some(_) if !self.bindings.is_empty() || self.replaces.is_some() => {
                 return Err(SettingError::new("central_store", "cannot be together with `bindings` or `replaces`"));

@@ -9,7 +9,7 @@
 //! let registry = Registry::new().with::<deploy_iis::Iis>();
 //! let settings: serde_json::Value = toml::from_str(
 //!     r#"
-//!     via      = { winrm = { host = "web1.example.com", user = "certdeploy", password = "file:/etc/certdeploy/web1" } }
+//!     connection      = { winrm = { host = "web1.example.com", user = "certdeploy", password = "file:/etc/certdeploy/web1" } }
 //!     bindings = [{ site = "Default Web Site", host = "www.example.com" }]
 //!     verify   = [{ connect = "web1.example.com:443", server_name = "www.example.com" }]
 //!     "#,

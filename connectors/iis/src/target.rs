@@ -147,7 +147,7 @@ impl Push for BindingsPush {
         };
         if look.live.as_deref() != Some(certificate.fingerprint()) || !look.settled {
             let changes = look.chosen.into_iter().map(to).collect();
-            self.settings.via.call(&SetBindings { changes }, context).await?;
+            self.settings.connection.call(&SetBindings { changes }, context).await?;
         }
         self.store().switch(&new, &look.certificates, context).await
     }
@@ -158,7 +158,7 @@ impl Push for BindingsPush {
             return Err(unreadable());
         }
         let saved: Saved = serde_json::from_slice(snapshot.bytes.expose()).map_err(|error| unreadable().with_source(error))?;
-        let now = self.settings.via.call(&FindBindings {}, context).await?.result;
+        let now = self.settings.connection.call(&FindBindings {}, context).await?.result;
         let differs = |saved: &Binding| now.bindings.iter().any(|now| same(now, saved) && now.thumbprint != saved.thumbprint);
         let back = |binding: Binding| BindingChange {
             site: binding.site,
@@ -169,7 +169,7 @@ impl Push for BindingsPush {
         };
         let changes: Vec<BindingChange> = saved.bindings.into_iter().filter(differs).map(back).collect();
         if !changes.is_empty() {
-            self.settings.via.call(&SetBindings { changes }, context).await?;
+            self.settings.connection.call(&SetBindings { changes }, context).await?;
         }
         let found = self.store().find(&[], context).await?;
         self.store().put_back(&saved.names, &found, context).await
@@ -182,11 +182,11 @@ impl Push for BindingsPush {
 
 impl BindingsPush {
     fn store(&self) -> Store<'_> {
-        Store { via: &self.settings.via, name: &self.settings.store, mark: &self.mark }
+        Store { connection: &self.settings.connection, name: &self.settings.store, mark: &self.mark }
     }
 
     async fn look(&self, context: &Context) -> Result<Look, Error> {
-        let found = self.settings.via.call(&FindBindings {}, context).await?.result;
+        let found = self.settings.connection.call(&FindBindings {}, context).await?.result;
         let thumbprints: BTreeSet<String> = found.mappings.iter().map(|mapping| mapping.thumbprint.clone()).collect();
         let thumbprints: Vec<String> = thumbprints.into_iter().filter(|thumbprint| !thumbprint.is_empty()).collect();
         let certificates = self.store().find(&thumbprints, context).await?;

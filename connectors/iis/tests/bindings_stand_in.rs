@@ -12,7 +12,7 @@ use deploy_core::probe::Endpoint;
 use deploy_core::settings::Period;
 use deploy_core::{ErrorKind, Outcome, Report};
 use deploy_iis::{BindingName, Iis, IisSettings};
-use deploy_powershell::{Script, Via};
+use deploy_powershell::{Connection, Script};
 use deploy_testkit::tree::assert_same;
 use deploy_testkit::{Authority, Issued, Request};
 use tempfile::TempDir;
@@ -47,7 +47,7 @@ impl World {
     }
 
     fn settings(&self) -> IisSettings {
-        let mut settings = IisSettings::new(Via::Winrm(self.windows.settings()), vec![BindingName::new(SITE, NAME)]);
+        let mut settings = IisSettings::new(Connection::Winrm(self.windows.settings()), vec![BindingName::new(SITE, NAME)]);
         settings.verify = Some(vec![Endpoint::new(self.windows.address.to_string()).with_server_name(NAME)]);
         settings.verify_timeout = Period::new(Duration::from_secs(1));
         settings

@@ -44,7 +44,7 @@ impl World {
 
     fn settings(&self) -> Value {
         json!({
-            "via": { "winrm": self.windows.settings() },
+            "connection": { "winrm": self.windows.settings() },
             "central_store": {
                 "folder": "D:\\certs",
                 "names": ["www.example.com", "*.example.com"],

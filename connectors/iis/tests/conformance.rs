@@ -11,7 +11,7 @@ use std::time::Duration;
 use deploy_core::probe::Endpoint;
 use deploy_core::settings::Period;
 use deploy_iis::{BindingName, Iis, IisSettings};
-use deploy_powershell::{Script, Via};
+use deploy_powershell::{Connection, Script};
 use deploy_testkit::conformance::{self, Fault, Harness, NAME};
 use deploy_testkit::stand_in::{self, Answer};
 use deploy_testkit::tree::Tree;
@@ -69,7 +69,7 @@ impl Harness for World {
     }
 
     fn settings(&self) -> IisSettings {
-        let mut settings = IisSettings::new(Via::Winrm(self.windows.settings()), vec![BindingName::new(self.site, NAME)]);
+        let mut settings = IisSettings::new(Connection::Winrm(self.windows.settings()), vec![BindingName::new(self.site, NAME)]);
         settings.retire_after = Period::new(Duration::from_millis(1));
         settings.verify = Some(vec![Endpoint::new(self.windows.address.to_string()).with_server_name(NAME)]);
         settings.verify_timeout = Period::new(Duration::from_secs(1));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use deploy_core::SettingError;
 use deploy_core::probe::Endpoint;
 use deploy_core::settings::{Period, check_endpoints, default_verify_timeout};
-use deploy_powershell::{Store, Via};
+use deploy_powershell::{Connection, Store};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 pub struct WindowsStoreSettings {
     /// How the host is reached. Required.
     ///
-    /// Example: `via = { winrm = { host = "web1.example.com", user = "certdeploy", password = "file:/etc/certdeploy/web1" } }`.
-    pub via: Via,
+    /// Example: `connection = { winrm = { host = "web1.example.com", user = "certdeploy", password = "file:/etc/certdeploy/web1" } }`.
+    pub connection: Connection,
 
     /// The store, one of the machine's.
     ///
@@ -72,9 +72,9 @@ pub struct WindowsStoreSettings {
 impl WindowsStoreSettings {
     /// Everything at its default but what is required.
     #[must_use]
-    pub fn new(via: Via) -> Self {
+    pub fn new(connection: Connection) -> Self {
         Self {
-            via,
+            connection,
             store: default_store(),
             friendly_name: String::new(),
             read_access: Vec::new(),
@@ -87,7 +87,7 @@ impl WindowsStoreSettings {
 
     /// What is wrong with them, as far as can be told without a call.
     pub(crate) fn check(&self) -> Result<(), SettingError> {
-        self.via.check()?;
+        self.connection.check()?;
         Store::check_name("store", &self.store)?;
         Store::check_friendly_name("friendly_name", &self.friendly_name)?;
         if self.read_access.iter().any(|account| account.trim().is_empty()) {

@@ -9,7 +9,7 @@
 //! let registry = Registry::new().with::<deploy_windows_store::WindowsStore>();
 //! let settings: serde_json::Value = toml::from_str(
 //!     r#"
-//!     via         = { winrm = { host = "db1.example.com", user = "certdeploy", password = "file:/etc/certdeploy/db1" } }
+//!     connection         = { winrm = { host = "db1.example.com", user = "certdeploy", password = "file:/etc/certdeploy/db1" } }
 //!     read_access = ['NT SERVICE\MSSQLSERVER']
 //!     verify      = [{ connect = "db1.example.com:1433" }]
 //!     "#,

@@ -120,6 +120,6 @@ impl Push for WindowsStorePush {
 
 impl WindowsStorePush {
     fn store(&self) -> Store<'_> {
-        Store { via: &self.settings.via, name: &self.settings.store, mark: &self.mark }
+        Store { connection: &self.settings.connection, name: &self.settings.store, mark: &self.mark }
     }
 }

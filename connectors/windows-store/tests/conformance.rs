@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use deploy_core::probe::Endpoint;
 use deploy_core::settings::Period;
-use deploy_powershell::{Script, Via};
+use deploy_powershell::{Connection, Script};
 use deploy_testkit::conformance::{self, Fault, Harness, NAME};
 use deploy_testkit::stand_in::{self, Answer};
 use deploy_testkit::tree::Tree;
@@ -66,7 +66,7 @@ impl Harness for World {
     }
 
     fn settings(&self) -> WindowsStoreSettings {
-        let mut settings = WindowsStoreSettings::new(Via::Winrm(self.windows.settings()));
+        let mut settings = WindowsStoreSettings::new(Connection::Winrm(self.windows.settings()));
         settings.store = self.store.to_owned();
         settings.read_access = vec!["IIS AppPool\\shop".to_owned()];
         settings.retire_after = Period::new(Duration::from_millis(1));

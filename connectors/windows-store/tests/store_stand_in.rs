@@ -11,7 +11,7 @@ use std::time::Duration;
 use deploy_core::probe::Endpoint;
 use deploy_core::settings::Period;
 use deploy_core::{ErrorKind, Outcome, Report};
-use deploy_powershell::{Script, Via};
+use deploy_powershell::{Connection, Script};
 use deploy_testkit::{Authority, Issued, KeyKind, Request};
 use deploy_windows_store::{WindowsStore, WindowsStoreSettings};
 use tempfile::TempDir;
@@ -37,7 +37,7 @@ impl World {
     }
 
     fn settings(&self) -> WindowsStoreSettings {
-        let mut settings = WindowsStoreSettings::new(Via::Winrm(self.windows.settings()));
+        let mut settings = WindowsStoreSettings::new(Connection::Winrm(self.windows.settings()));
         settings.verify = Some(vec![Endpoint::new(self.windows.address.to_string()).with_server_name("db.example.com")]);
         settings.verify_timeout = Period::new(Duration::from_secs(1));
         settings
@@ -190,15 +190,15 @@ async fn settings_that_cannot_be_right_are_named() {
     let winrm = |change: fn(&mut deploy_powershell::WinrmSettings)| {
         let mut settings = world.windows.settings();
         change(&mut settings);
-        let settings = serde_json::json!({ "via": { "winrm": settings } });
+        let settings = serde_json::json!({ "connection": { "winrm": settings } });
         let registry = deploy_core::Registry::new().with::<WindowsStore>();
         registry.get("windows-store").unwrap().build("db", settings).unwrap_err().path
     };
     assert_eq!(build(|settings| settings.store = "My\\..\\x".to_owned()), "store");
     assert_eq!(build(|settings| settings.friendly_name = "[certdeploy:db live]".to_owned()), "friendly_name");
     assert_eq!(build(|settings| settings.read_access = vec![" ".to_owned()]), "read_access");
-    assert_eq!(winrm(|settings| settings.host = "http://web1".to_owned()), "via.winrm.host");
-    assert_eq!(winrm(|settings| settings.user = None), "via.winrm.user");
-    assert_eq!(winrm(|settings| settings.user = Some("CORP\\deploy".to_owned())), "via.winrm.user");
-    assert_eq!(winrm(|settings| settings.client_certificate = Some("/etc/x".into())), "via.winrm.user");
+    assert_eq!(winrm(|settings| settings.host = "http://web1".to_owned()), "connection.winrm.host");
+    assert_eq!(winrm(|settings| settings.user = None), "connection.winrm.user");
+    assert_eq!(winrm(|settings| settings.user = Some("CORP\\deploy".to_owned())), "connection.winrm.user");
+    assert_eq!(winrm(|settings| settings.client_certificate = Some("/etc/x".into())), "connection.winrm.user");
 }

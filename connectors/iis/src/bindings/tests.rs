@@ -1,4 +1,4 @@
-use deploy_powershell::{Via, WinrmSettings};
+use deploy_powershell::{Connection, WinrmSettings};
 use serde_json::json;
 
 use super::*;
@@ -14,7 +14,7 @@ fn binding(site: &str, information: &str, flags: u32, thumbprint: &str) -> serde
 
 fn settings(bindings: Vec<BindingName>) -> IisSettings {
     let winrm = WinrmSettings::new("web1.example.com", "certdeploy", "file:/etc/certdeploy/web1".parse().unwrap());
-    IisSettings::new(Via::Winrm(winrm), bindings)
+    IisSettings::new(Connection::Winrm(winrm), bindings)
 }
 
 fn chosen(settings: &IisSettings, found: &FoundBindings) -> Result<Vec<String>, String> {

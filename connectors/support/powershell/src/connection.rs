@@ -14,22 +14,22 @@ use crate::{random, script, ssh};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
-pub enum Via {
+pub enum Connection {
     /// Over WinRM, with HTTPS.
     Winrm(WinrmSettings),
-    /// Over SSH, with the system's own `ssh` and Windows' OpenSSH server. `sudo` and `state_dir` have no meaning there.
+    /// Over SSH, with the system's own `ssh` and Windows' OpenSSH server. `sudo` and `state_dir` mean nothing there.
     Ssh(SshSettings),
 }
 
-impl Via {
+impl Connection {
     /// What is wrong with it, as far as can be told without a call.
     ///
     /// # Errors
     /// Names the field.
     pub fn check(&self) -> Result<(), SettingError> {
         match self {
-            Self::Winrm(settings) => settings.check("via.winrm"),
-            Self::Ssh(settings) => ssh::check(settings, "via.ssh"),
+            Self::Winrm(settings) => settings.check("connection.winrm"),
+            Self::Ssh(settings) => ssh::check(settings, "connection.ssh"),
         }
     }
 

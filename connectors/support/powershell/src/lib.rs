@@ -2,12 +2,12 @@
 //!
 //! ```no_run
 //! use deploy_core::{Context, Error};
-//! use deploy_powershell::{FindCertificates, Via, WinrmSettings};
+//! use deploy_powershell::{FindCertificates, Connection, WinrmSettings};
 //!
 //! # async fn example(context: Context, password: deploy_core::secret::SecretRef) -> Result<(), Error> {
-//! let via = Via::Winrm(WinrmSettings::new("web1.example.com", "certdeploy", password));
+//! let connection = Connection::Winrm(WinrmSettings::new("web1.example.com", "certdeploy", password));
 //! let call = FindCertificates { store: "My", mark: "[certdeploy:front ", thumbprints: &[] };
-//! let found = via.call(&call, &context).await?;
+//! let found = connection.call(&call, &context).await?;
 //! println!("Windows build {}: {:?}", found.build, found.result.certificates);
 //! # Ok(())
 //! # }
@@ -39,6 +39,7 @@
 //! do; tests use a stand-in that such clients (pywinrm, pypsrp) agree with.
 
 mod answer;
+mod connection;
 mod library;
 mod mark;
 mod pfx;
@@ -46,10 +47,10 @@ mod random;
 mod script;
 mod ssh;
 mod store;
-mod via;
 mod winrm;
 
 pub use answer::{Answer, Output};
+pub use connection::Connection;
 pub use library::{
     Binding, BindingChange, BindingsSet, Call, FileRead, FileWrite, FilesRead, FilesWritten, FindBindings, FindCertificates,
     FoundBindings, FoundCertificates, ImportCertificate, Imported, Mapping, NameCertificates, Named, NewName, ReadFiles,
@@ -59,5 +60,4 @@ pub use mark::{Mark, Standing, Tag};
 pub use pfx::{Pfx, check_key, thumbprint};
 pub use script::{Script, command};
 pub use store::{Found, Import, SavedName, Store};
-pub use via::Via;
 pub use winrm::WinrmSettings;

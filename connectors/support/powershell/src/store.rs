@@ -7,17 +7,17 @@ use base64::engine::general_purpose::STANDARD;
 use deploy_core::{Certificate, Context, Error, ErrorKind, SettingError};
 use serde::{Deserialize, Serialize};
 
+use crate::connection::Connection;
 use crate::library::{FindCertificates, ImportCertificate, NameCertificates, NewName, RemoveCertificates, StoredCertificate};
 use crate::mark::{Mark, Standing, Tag};
 use crate::pfx::{Pfx, thumbprint};
-use crate::via::Via;
 
 /// One store of a host, as one target sees it.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "two connectors of this workspace make one, and shall not forget a field")]
 pub struct Store<'a> {
     /// How the host is reached.
-    pub via: &'a Via,
+    pub connection: &'a Connection,
     /// The store, of the machine: `My`.
     pub name: &'a str,
     /// What the target knows its certificates by.
@@ -113,10 +113,10 @@ impl Store<'_> {
     /// Reads the target's certificates, and those of some thumbprints.
     ///
     /// # Errors
-    /// See [`Via::call`].
+    /// See [`Connection::call`].
     pub async fn find(&self, thumbprints: &[String], context: &Context) -> Result<Found, Error> {
         let call = FindCertificates { store: self.name, mark: self.mark.text(), thumbprints };
-        let answer = self.via.call(&call, context).await?;
+        let answer = self.connection.call(&call, context).await?;
         let mut found = Found { build: answer.build, ..Found::default() };
         for certificate in answer.result.certificates {
             match self.mark.read(&certificate.friendly_name) {
@@ -131,7 +131,7 @@ impl Store<'_> {
     /// taken, and never removed.
     ///
     /// # Errors
-    /// See [`Via::call`].
+    /// See [`Connection::call`].
     pub async fn import(
         &self,
         certificate: &Certificate,
@@ -153,7 +153,7 @@ impl Store<'_> {
             read_access: how.read_access,
             readers_of: found.live().map(|live| live.thumbprint.as_str()).filter(|live| *live != thumbprint),
         };
-        let imported = self.via.call(&call, context).await?.result;
+        let imported = self.connection.call(&call, context).await?.result;
         if self.mark.read(&imported.friendly_name).is_some() {
             return Ok(());
         }
@@ -166,7 +166,7 @@ impl Store<'_> {
     /// Has the certificate of this thumbprint be the one in use, and the others not.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`]: somebody else has changed a friendly name since it was found. Or see [`Via::call`].
+    /// [`ErrorKind::Conflict`]: somebody else has changed a friendly name since it was found. Or see [`Connection::call`].
     pub async fn switch(&self, thumbprint: &str, found: &Found, context: &Context) -> Result<(), Error> {
         let now = context.host().now();
         let mut changes: Vec<NewName> = Vec::new();
@@ -189,7 +189,7 @@ impl Store<'_> {
     /// Gives the target's certificates the friendly names back that they had; one that there was not is no longer in use.
     ///
     /// # Errors
-    /// See [`Via::call`].
+    /// See [`Connection::call`].
     pub async fn put_back(&self, names: &[SavedName], found: &Found, context: &Context) -> Result<(), Error> {
         let change = |(certificate, tag): &(StoredCertificate, Tag)| match names
             .iter()
@@ -211,7 +211,7 @@ impl Store<'_> {
     /// before, or is another target's as well, only loses the mark.
     ///
     /// # Errors
-    /// See [`Via::call`].
+    /// See [`Connection::call`].
     pub async fn retire(&self, after: Duration, context: &Context) -> Result<(), Error> {
         let found = self.find(&[], context).await?;
         let now = context.host().now();
@@ -228,7 +228,7 @@ impl Store<'_> {
         }
         let thumbprints = removed.into_iter().map(|(certificate, _)| certificate.thumbprint.clone()).collect();
         let call = RemoveCertificates { store: self.name, mark: self.mark.text(), thumbprints };
-        self.via.call(&call, context).await.map(drop)
+        self.connection.call(&call, context).await.map(drop)
     }
 
     fn change(&self, certificate: &StoredCertificate, tag: Option<Tag>) -> NewName {
@@ -243,6 +243,6 @@ impl Store<'_> {
         if changes.is_empty() {
             return Ok(());
         }
-        self.via.call(&NameCertificates { store: self.name, changes }, context).await.map(drop)
+        self.connection.call(&NameCertificates { store: self.name, changes }, context).await.map(drop)
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use deploy_core::{Certificate, Context, Error, ErrorKind, Retry};
 use deploy_powershell::{
-    FileWrite, FindBindings, FindCertificates, FoundCertificates, Import, Mark, ReadFiles, Script, Standing, Store, Via,
+    Connection, FileWrite, FindBindings, FindCertificates, FoundCertificates, Import, Mark, ReadFiles, Script, Standing, Store,
     WriteFiles, command,
 };
 use deploy_testkit::stand_in::{Answer, Fault};
@@ -23,7 +23,7 @@ use crate::windows::{Host, PASSWORD, Serves, Switch, USER, Windows, quota_fault}
 struct World {
     root: TempDir,
     windows: Windows,
-    via: Via,
+    connection: Connection,
     context: Context,
 }
 
@@ -32,14 +32,14 @@ impl World {
         let root = TempDir::new().unwrap();
         let host = Host::new(Serves::Named("live]".to_owned()), Script::NameCertificates);
         let windows = Windows::start(root.path(), host);
-        let via = Via::Winrm(windows.settings());
+        let connection = Connection::Winrm(windows.settings());
         let context = Context::new(root.path().join("state"), provider()).with_timeout(Duration::from_secs(20));
-        Self { root, windows, via, context }
+        Self { root, windows, connection, context }
     }
 
     async fn find(&self) -> Result<FoundCertificates, Error> {
         let call = FindCertificates { store: "My", mark: "[certdeploy:", thumbprints: &[] };
-        self.via.call(&call, &self.context).await.map(|answer| answer.result)
+        self.connection.call(&call, &self.context).await.map(|answer| answer.result)
     }
 
     async fn fails(&self) -> Error {
@@ -110,7 +110,7 @@ async fn input_goes_in_pieces_below_the_limit_of_an_envelope() {
     world.windows.with(|host| host.folders.insert("D:\\x".to_owned()));
     let content = "QUJD".repeat(100_000);
     let file = FileWrite { path: "D:\\x\\big".to_owned(), from: None, content: Some(content.clone().into()) };
-    world.via.call(&WriteFiles { files: vec![file] }, &world.context).await.unwrap();
+    world.connection.call(&WriteFiles { files: vec![file] }, &world.context).await.unwrap();
     let sends = world
         .windows
         .winrm
@@ -120,7 +120,7 @@ async fn input_goes_in_pieces_below_the_limit_of_an_envelope() {
         .filter(|exchange| String::from_utf8_lossy(&exchange.request.body).contains("/shell/Send<"));
     let lengths: Vec<usize> = sends.map(|exchange| exchange.request.body.len()).collect();
     assert!(lengths.len() > 3 && lengths.iter().all(|length| *length < 150 * 1024), "{lengths:?}");
-    let read = world.via.call(&ReadFiles { paths: &["D:\\x\\big".to_owned()] }, &world.context).await.unwrap();
+    let read = world.connection.call(&ReadFiles { paths: &["D:\\x\\big".to_owned()] }, &world.context).await.unwrap();
     assert_eq!(read.result.files[0].content.as_ref().unwrap().expose(), content, "output is read to its end as well");
     assert_eq!(world.shells(), 0);
 }
@@ -173,7 +173,7 @@ async fn a_host_that_cannot_run_the_scripts_says_why() {
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     assert!(error.next_step().contains("Administrators"), "{}", error.next_step());
     world.windows.with(|host| (host.elevated, host.has_iis) = (true, false));
-    let error = world.via.call(&FindBindings {}, &world.context).await.unwrap_err();
+    let error = world.connection.call(&FindBindings {}, &world.context).await.unwrap_err();
     assert!(error.to_string().contains("WebAdministration"), "{error}");
 }
 
@@ -186,7 +186,7 @@ async fn old_windows_gets_a_pfx_that_it_can_read_and_every_kind_of_key_is_held_b
         world.windows.with(|host| host.build = build);
         let (issued, certificate) = issue(kind);
         let mark = Mark::new("front");
-        let store = Store { via: &world.via, name: "My", mark: &mark };
+        let store = Store { connection: &world.connection, name: "My", mark: &mark };
         let found = store.find(&[], &world.context).await.unwrap();
         let how = Import { friendly_name: "Shop", exportable: false, read_access: &[] };
         store.import(&certificate, &how, &found, &world.context).await.unwrap();
@@ -205,7 +205,7 @@ async fn s1_neither_key_nor_password_is_on_a_command_line_or_in_a_script() {
     let world = World::start();
     let (issued, certificate) = issue(KeyKind::EcP256);
     let mark = Mark::new("front");
-    let store = Store { via: &world.via, name: "My", mark: &mark };
+    let store = Store { connection: &world.connection, name: "My", mark: &mark };
     let found = store.find(&[], &world.context).await.unwrap();
     let how = Import { friendly_name: "", exportable: true, read_access: &[] };
     store.import(&certificate, &how, &found, &world.context).await.unwrap();
@@ -219,7 +219,7 @@ async fn s1_neither_key_nor_password_is_on_a_command_line_or_in_a_script() {
         .collect();
     lines.dedup();
     assert_eq!(lines.len(), 1, "the same command for every script: {lines:?}");
-    let shown = format!("{:?} {exchanges:?}", world.via);
+    let shown = format!("{:?} {exchanges:?}", world.connection);
     assert!(!shown.contains(PASSWORD) && !shown.contains(&issued.key_pem), "{shown}");
     assert!(!world.root.path().join("state").exists());
 }
@@ -229,7 +229,7 @@ async fn a_script_whose_answer_was_lost_can_be_run_again() {
     let world = World::start();
     let (_, certificate) = issue(KeyKind::EcP256);
     let mark = Mark::new("front");
-    let store = Store { via: &world.via, name: "My", mark: &mark };
+    let store = Store { connection: &world.connection, name: "My", mark: &mark };
     let found = store.find(&[], &world.context).await.unwrap();
     let how = Import { friendly_name: "", exportable: false, read_access: &[] };
     for done in [false, true] {

@@ -133,24 +133,24 @@ impl WinrmSettings {
 
     /// Runs a command in a shell of its own.
     pub(crate) async fn run(&self, command: &[String], input: &SecretBytes, context: &Context) -> Result<Output, Error> {
-        let connection = Connection {
+        let remote = RemoteShell {
             client: self.client(context)?,
             to: format!("{}/wsman", self.url()),
             session: format!("uuid:{}", random::uuid(context)?),
             by_certificate: self.client_certificate.is_some(),
             context,
         };
-        let Reply::Shell(shell) = connection.ask(Action::Create).await? else { return Err(confused()) };
-        let output = connection.run(&shell, command, input).await;
+        let Reply::Shell(shell) = remote.ask(Action::Create).await? else { return Err(confused()) };
+        let output = remote.run(&shell, command, input).await;
         // What came out counts. A shell that cannot be deleted ends when it has been idle for a while.
         if !output.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout) {
-            drop(connection.ask(Action::Delete { shell: &shell }).await);
+            drop(remote.ask(Action::Delete { shell: &shell }).await);
         }
         output
     }
 }
 
-struct Connection<'a> {
+struct RemoteShell<'a> {
     client: Client,
     to: String,
     session: String,
@@ -158,7 +158,7 @@ struct Connection<'a> {
     context: &'a Context,
 }
 
-impl Connection<'_> {
+impl RemoteShell<'_> {
     async fn run(&self, shell: &str, command: &[String], input: &SecretBytes) -> Result<Output, Error> {
         let Reply::Command(number) = self.ask(Action::Command { shell, command }).await? else { return Err(confused()) };
         let pieces: Vec<&[u8]> = input.expose().chunks(PIECE).collect();

@@ -32,7 +32,7 @@ pub fn settings_of_page(page: &str, windows: &Windows) -> Value {
         target.remove(field).unwrap();
     }
     let mut settings = serde_json::to_value(target).unwrap();
-    let winrm = &mut settings["via"]["winrm"];
+    let winrm = &mut settings["connection"]["winrm"];
     assert!(winrm["password"].as_str().unwrap().starts_with("file:/etc/certdeploy/"));
     for (field, value) in [
         ("host", "127.0.0.1".into()),
