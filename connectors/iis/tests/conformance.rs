@@ -48,6 +48,8 @@ impl Harness for World {
         Fault::Busy,
         Fault::DropsBefore,
         Fault::DropsAfter,
+        Fault::ArrivesTwice,
+        Fault::Slow,
         Fault::Silent,
         Fault::UntrustedTls,
     ];
@@ -120,6 +122,8 @@ impl Harness for World {
             Fault::Busy => inject(stand_in::Fault::answer(Answer::new(503).with_header("Retry-After", "1")).times(1)),
             Fault::DropsBefore => switch(Switch::Dropped { done: false }),
             Fault::DropsAfter => switch(Switch::Dropped { done: true }),
+            Fault::ArrivesTwice => self.windows.with(|host| host.doubles = true),
+            Fault::Slow => inject(stand_in::Fault::late(Duration::from_millis(100))),
             Fault::Silent => inject(stand_in::Fault::never()),
             Fault::UntrustedTls => inject(stand_in::Fault::untrusted_certificate()),
             other => panic!("{other:?} is not one of FAULTS"),

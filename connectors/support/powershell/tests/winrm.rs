@@ -14,7 +14,7 @@ use deploy_powershell::{
     WriteFiles, command,
 };
 use deploy_testkit::stand_in::{Answer, Fault};
-use deploy_testkit::{Authority, Issued, KeyKind, Request, installed, provider};
+use deploy_testkit::{Authority, Issued, KeyKind, Request, installed, provider, write_pair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -58,7 +58,7 @@ fn issue(kind: KeyKind) -> (Issued, Certificate) {
 }
 
 #[test]
-fn others_clients_agree_with_the_stand_in_and_see_what_ours_sees() {
+fn clients_of_others_agree_with_the_stand_in_and_see_what_ours_sees() {
     let python: PathBuf = installed("windows/bin/python").unwrap_or_else(|missing| panic!("{missing}"));
     let world = World::start();
     let (issued, _) = issue(KeyKind::EcP256);
@@ -222,6 +222,22 @@ async fn s1_neither_key_nor_password_is_on_a_command_line_or_in_a_script() {
     let shown = format!("{:?} {exchanges:?}", world.connection);
     assert!(!shown.contains(PASSWORD) && !shown.contains(&issued.key_pem), "{shown}");
     assert!(!world.root.path().join("state").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_takes_the_place_of_an_account() {
+    let world = World::start();
+    world.windows.with(|host| host.by_certificate = true);
+    assert_eq!(world.fails().await.kind(), ErrorKind::Unauthenticated, "a password does not count");
+    let (issued, _) = issue(KeyKind::EcP256);
+    let (certificate, key) = write_pair(world.root.path(), &issued);
+    let mut settings = world.windows.settings();
+    (settings.user, settings.password) = (None, None);
+    settings.client_certificate = Some(certificate);
+    settings.client_key = Some(format!("file:{}", key.display()).parse().unwrap());
+    let connection = Connection::Winrm(settings);
+    connection.check().unwrap();
+    connection.call(&FindCertificates { store: "My", mark: "[", thumbprints: &[] }, &world.context).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

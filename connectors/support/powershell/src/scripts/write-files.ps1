@@ -20,7 +20,11 @@ function Invoke-Call {
     foreach ($file in @($Arguments.files)) {
         $now = ''
         if (Test-Path -LiteralPath $file.path) { $now = Get-Sha256 ([System.IO.File]::ReadAllBytes($file.path)) }
-        if ($null -ne $file.from -and $now -ne $file.from) { Stop-Call 'conflict' "$($file.path) has changed meanwhile" }
+        $wanted = ''
+        if ($null -ne $file.content) { $wanted = Get-Sha256 ([Convert]::FromBase64String($file.content)) }
+        if ($null -ne $file.from -and $now -ne $file.from -and $now -ne $wanted) {
+            Stop-Call 'conflict' "$($file.path) has changed meanwhile"
+        }
     }
     foreach ($file in @($Arguments.files)) {
         if ($null -ne $file.content) {

@@ -90,6 +90,8 @@ pub(super) struct Running {
 
 pub struct Host {
     pub user: (String, String),
+    /// Who asks is known by a certificate, which this stand-in's TLS does not ask for.
+    pub by_certificate: bool,
     pub build: u32,
     pub elevated: bool,
     pub constrained: bool,
@@ -108,6 +110,8 @@ pub struct Host {
     pub overtaken_by: Option<Work>,
     /// Output comes at once, and not bit by bit after a while: for a suite with thousands of requests.
     pub brief: bool,
+    /// Every script that changes something is run twice, and the second answer counts.
+    pub doubles: bool,
     /// The listener goes on serving what it has.
     pub frozen: bool,
     /// Whose certificate is served: that of the binding for this name and address, or that of a friendly name with this in it.
@@ -136,6 +140,7 @@ impl Host {
         let stores = ["My", "WebHosting", "CA"].map(|name| (name.to_owned(), BTreeMap::new()));
         Self {
             user: (super::USER.to_owned(), super::PASSWORD.to_owned()),
+            by_certificate: false,
             build: 20_348,
             elevated: true,
             constrained: false,
@@ -155,6 +160,7 @@ impl Host {
             struck: Vec::new(),
             overtaken_by: None,
             brief: false,
+            doubles: false,
             frozen: false,
             serves,
             shells: BTreeMap::new(),
@@ -230,6 +236,7 @@ impl Host {
     /// Ends every fault.
     pub fn heal(&mut self) {
         (self.switch, self.frozen, self.elevated, self.overtaken_by) = (Switch::Works, false, true, None);
+        self.doubles = false;
         self.struck.clear();
     }
 

@@ -70,6 +70,11 @@ impl Windows {
         settings
     }
 
+    /// Runs what came over another way than WinRM: a command line, and its standard input.
+    pub fn run(&self, line: &str, stdin: &[u8]) -> (i32, Vec<u8>) {
+        self.with(|host| scripts::run_whole(line, stdin, host))
+    }
+
     pub fn served(&self, name: &str) -> Option<Vec<Vec<u8>>> {
         observe::served_chain(self.address, Some(name)).ok()
     }

@@ -75,13 +75,28 @@ pub(super) fn run(running: &mut Running, host: &mut Host) -> bool {
         }
     }
     let (printed, status) = match request {
-        Some(line) => line.run(host),
+        Some(line) => {
+            let twice = host.doubles && line.known().is_some_and(changes);
+            if twice {
+                line.run(host);
+            }
+            line.run(host)
+        }
         None => ("ConvertFrom-Json : Cannot bind argument to parameter 'InputObject' because it is null.".to_owned(), 1),
     };
     running.status = status;
     let printed = format!("WARNING: a module said something\r\n{printed}\r\n").into_bytes();
     running.output = if host.brief { vec![Some(printed)] } else { pieces(&printed) };
     struck.is_none()
+}
+
+/// The same at once, for whoever is not WinRM: the status, and what is printed.
+pub(super) fn run_whole(line: &str, stdin: &[u8], host: &mut Host) -> (i32, Vec<u8>) {
+    let line = line.split(' ').map(str::to_owned).collect();
+    let mut running = Running { id: String::new(), line, stdin: stdin.to_vec(), ended: true, output: Vec::new(), status: 0 };
+    begin(&mut running);
+    run(&mut running, host);
+    (running.status, running.output.into_iter().flatten().flatten().collect())
 }
 
 #[derive(Deserialize)]
@@ -114,14 +129,14 @@ impl Line {
         self.known().filter(strikes)
     }
 
-    fn run(self, host: &mut Host) -> (String, i32) {
+    fn run(&self, host: &mut Host) -> (String, i32) {
         if host.constrained {
             return (r#"{"certdeploy":"constrained"}"#.to_owned(), 1);
         }
         let Some(script) = self.known() else { return ("The term is not recognized.".to_owned(), 1) };
         let done = if host.elevated {
             host.ran.push(script);
-            script_result(script, self.arguments, host)
+            script_result(script, self.arguments.clone(), host)
         } else {
             Err(refused("not_elevated", "WEB1\\deployer has no rights of an administrator here"))
         };
@@ -467,8 +482,11 @@ struct File {
 
 fn write_files(arguments: &Files, host: &mut Host) -> Done {
     for file in &arguments.files {
-        let now = host.files.get(&file.path).map(|content| fingerprint(content)).unwrap_or_default();
-        if file.from.as_ref().is_some_and(|from| *from != now) {
+        let digest = |content: &Vec<u8>| fingerprint(content);
+        let now = host.files.get(&file.path).map(digest).unwrap_or_default();
+        let wanted =
+            file.content.as_ref().and_then(|content| STANDARD.decode(content).ok()).as_ref().map(digest).unwrap_or_default();
+        if file.from.as_ref().is_some_and(|from| *from != now) && now != wanted {
             return Err(refused("conflict", format!("{} has changed meanwhile", file.path)));
         }
     }

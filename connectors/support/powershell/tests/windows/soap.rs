@@ -36,7 +36,12 @@ pub(super) fn answer(request: &HttpRequest, host: &mut Host) -> Answer {
         return Answer::new(404);
     }
     let (user, password) = &host.user;
-    if request.header("authorization") != Some(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))) {
+    let wanted = if host.by_certificate {
+        "http://schemas.dmtf.org/wbem/wsman/1/wsman/secprofile/https/mutual".to_owned()
+    } else {
+        format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+    };
+    if request.header("authorization") != Some(&wanted) {
         return Answer::new(401)
             .with_header("WWW-Authenticate", "Negotiate")
             .with_header("WWW-Authenticate", "Basic realm=\"WSMAN\"");
