@@ -57,6 +57,7 @@ macro_rules! connectors {
 
 connectors! {
     "apache" => deploy_apache::Apache,
+    "aws-acm" => deploy_aws_acm::AwsAcm,
     "caddy" => deploy_caddy::Caddy,
     "caddy-api" => deploy_caddy_api::CaddyApi,
     "dovecot" => deploy_dovecot::Dovecot,
@@ -67,6 +68,7 @@ connectors! {
     "haproxy" => deploy_haproxy::Haproxy,
     "iis" => deploy_iis::Iis,
     "java-keystore" => deploy_java_keystore::JavaKeystore,
+    "k8s" => deploy_k8s::K8s,
     "lighttpd" => deploy_lighttpd::Lighttpd,
     "nginx" => deploy_nginx::Nginx,
     "pkcs12" => deploy_pkcs12::Pkcs12,

@@ -9,8 +9,10 @@ use crate::{Outcome, shell};
 /// The budget: a shipped package, and the most crates that it may pull in with all its features, build scripts' included and
 /// itself not. Each has a little room over what was measured; more than that is a decision, and is made here.
 const BUDGETS: &[(&str, usize)] = &[
-    ("certdeploy", 200),
+    ("certdeploy", 232),
     ("deploy-apache", 61),
+    ("deploy-aws", 130),
+    ("deploy-aws-acm", 131),
     ("deploy-caddy", 126),
     ("deploy-caddy-api", 127),
     ("deploy-core", 60),
@@ -23,6 +25,7 @@ const BUDGETS: &[(&str, usize)] = &[
     ("deploy-http", 125),
     ("deploy-iis", 150),
     ("deploy-java-keystore", 82),
+    ("deploy-k8s", 157),
     ("deploy-keystore", 80),
     ("deploy-lighttpd", 61),
     ("deploy-nginx", 61),

@@ -67,7 +67,8 @@ const REGISTRATIONS: &[Registration] = &[
 ];
 
 /// Features of the agent, and packages and folders with names of this pattern that are no connectors.
-const RESERVED: &[&str] = &["core", "default", "e2e", "full", "http", "keystore", "proof", "servers", "support", "testkit"];
+const RESERVED: &[&str] =
+    &["aws", "core", "default", "e2e", "full", "http", "keystore", "proof", "servers", "support", "testkit"];
 
 /// Types of the templates, and of what they use, which the new one would hide.
 const TYPES: &[&str] = &[

@@ -23,6 +23,10 @@ const CONNECTOR_MORE: &[&str] = &[
     "src/fingerprint.rs",
     "src/signature.rs",
     "src/template.rs",
+    // A cluster: how it is reached, what lies in it, and what its refusals mean.
+    "src/access.rs",
+    "src/object.rs",
+    "src/refusal.rs",
     // The objects of an API: what a certificate becomes, what it is bound to, and the session in which that is done.
     "src/material.rs",
     "src/profile.rs",

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use deploy_core::secret::SecretBytes;
 use deploy_core::{Context, Error, ErrorKind, Retry};
@@ -30,6 +30,8 @@ const IN_USE: &str = "01071349";
 #[derive(Debug)]
 pub(crate) struct Api {
     session: Session,
+    /// In the names of uploads, so that a plan and a deployment at once do not get in each other's way.
+    run: u128,
 }
 
 /// A transaction that was begun: requests can be put into it, and take effect together.
@@ -165,7 +167,13 @@ impl SyncStatus {
 impl Api {
     /// Connects to nothing yet.
     pub(crate) fn new(settings: &F5Settings, context: &Context) -> Result<Self, Error> {
-        Session::new(settings, context).map(|session| Self { session })
+        let now = context.host().now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Self { session: Session::new(settings, context)?, run: now.as_nanos() })
+    }
+
+    /// Under which name [`Self::upload`] puts the content.
+    pub(crate) fn upload_name(&self, object: &Object) -> String {
+        format!("{}.{:x}", object.name, self.run)
     }
 
     pub(crate) async fn profile(&self, place: &Place) -> Result<Profile, Error> {
@@ -234,14 +242,14 @@ impl Api {
     }
 
     pub(crate) async fn upload_in_chunks(&self, object: &Object, chunk: usize) -> Result<(), Error> {
-        let content = object.content.expose();
+        let (name, content) = (self.upload_name(object), object.content.expose());
         for range in ranges(content.len(), chunk) {
-            let request = Request::post(&["mgmt", "shared", "file-transfer", "uploads", &object.name])
+            let request = Request::post(&["mgmt", "shared", "file-transfer", "uploads", &name])
                 .with_header("content-range", format!("{}-{}/{}", range.start, range.end - 1, content.len()))
                 .with_body("application/octet-stream", SecretBytes::from(&content[range.clone()]));
             let Uploaded { remaining_byte_count } = self.session.send(request).await?.accept(&[200])?.json()?;
             if remaining_byte_count.is_some_and(|left| left != (content.len() - range.end) as u64) {
-                let message = format!("the BIG-IP has not taken all of the upload {}", object.name);
+                let message = format!("the BIG-IP has not taken all of the upload {name}");
                 return Err(Error::new(ErrorKind::StageFailed, message).with_retry(Retry::Later));
             }
         }
@@ -269,7 +277,7 @@ impl Api {
 
     /// Makes an object of what was uploaded. One that is there already is the same: its name says what is in it.
     pub(crate) async fn create(&self, object: &Object) -> Result<(), Error> {
-        self.session.send(create(object)).await?.accept(&[200, 409]).map(drop)
+        self.session.send(self.creation(object)).await?.accept(&[200, 409]).map(drop)
     }
 
     /// Whether it is gone; not if a profile uses it.
@@ -294,7 +302,7 @@ impl Api {
 
     /// As [`Self::create`], when the transaction takes effect.
     pub(crate) async fn create_in(&self, transaction: &Transaction, object: &Object) -> Result<(), Error> {
-        self.put_in(transaction, create(object)).await
+        self.put_in(transaction, self.creation(object)).await
     }
 
     /// Has a profile show a pair, when the transaction takes effect.
@@ -366,6 +374,12 @@ impl Api {
         self.session.log_out().await
     }
 
+    fn creation(&self, object: &Object) -> Request {
+        let source_path = format!("file:{DOWNLOADS}/{}", self.upload_name(object));
+        let body = Create { name: &object.name, partition: &object.partition, source_path: &source_path };
+        Request::post(&["mgmt", "tm", "sys", "file", object.kind.name()]).with_json(&body)
+    }
+
     async fn run(&self, utility: &str, arguments: &str) -> Result<String, Error> {
         let body = json!({ "command": "run", "utilCmdArgs": arguments });
         let answer = self.session.send(Request::post(&["mgmt", "tm", "util", utility]).with_json(&body)).await?;
@@ -374,19 +388,14 @@ impl Api {
     }
 }
 
-fn create(object: &Object) -> Request {
-    let source_path = format!("file:{DOWNLOADS}/{}", object.name);
-    let body = Create { name: &object.name, partition: &object.partition, source_path: &source_path };
-    Request::post(&["mgmt", "tm", "sys", "file", object.kind.name()]).with_json(&body)
-}
-
 impl Transaction {
     /// An error if it is over, and had no effect.
     fn is_over(&self, answer: Response) -> Result<bool, Error> {
-        let State { state, failure_reason, .. } = self.done(answer)?.json()?;
+        let answer = self.done(answer)?;
+        let State { state, failure_reason, .. } = answer.json()?;
         match (state.as_str(), self.purpose) {
             ("COMPLETED", _) => Ok(true),
-            ("FAILED", _) => Err(self.refused(&failure_reason)),
+            ("FAILED", _) => Err(self.refused(&answer.shown(&failure_reason))),
             // What is only checked need not come to an end.
             ("STARTED", Purpose::Check) => Ok(true),
             _ => Ok(false),
@@ -397,7 +406,10 @@ impl Transaction {
     fn done(&self, answer: Response) -> Result<Response, Error> {
         match answer.status() {
             400 => Err(self.refused(&answer.message())),
-            404 => Err(answer.error().with_retry(Retry::Later)),
+            404 => {
+                let message = format!("the BIG-IP does not know the transaction any more: {}", answer.message());
+                Err(Error::new(ErrorKind::Unavailable, message).with_retry(Retry::Later))
+            }
             _ => answer.accept(&[200]),
         }
     }

@@ -97,7 +97,7 @@ pub struct F5Settings {
 
     /// How long the device group may take until it is in sync.
     ///
-    /// Default: `"60s"`.
+    /// Default: `"1m"`.
     /// Example: `sync_timeout = "3m"`.
     #[serde(default = "default_sync_timeout")]
     pub sync_timeout: Period,

@@ -62,11 +62,17 @@ pub(crate) fn pair(certificate: &Certificate, target: &str, partition: &str) -> 
     Pair { key: paths[0].clone(), certificate: paths[1].clone(), chain: paths.get(2).cloned() }
 }
 
-/// Whether it is the name of an object or of an upload of this target. Another target's name may begin like this one's.
-pub(crate) fn is_ours(name: &str, target: &str) -> bool {
+/// Whether it is the path of an object of this target. Another target's name may begin like this one's.
+pub(crate) fn is_ours(path: &str, target: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
     let Some((digest, suffix)) = name.strip_prefix(&prefix(target)).and_then(|rest| rest.split_once('.')) else { return false };
     let is_digest = digest.len() == 64 && digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     is_digest && ["crt", "key", "chain.crt"].contains(&suffix)
+}
+
+/// Whether it is the name of an upload of this target, of whatever run.
+pub(crate) fn is_our_upload(name: &str, target: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(object, run)| is_ours(object, target) && run.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn prefix(target: &str) -> String {
@@ -84,8 +90,12 @@ mod tests {
     #[test]
     fn p7_only_what_this_target_has_named_is_its_own() {
         let digest = "0123456789abcdef".repeat(4);
+        assert!(is_our_upload(&format!("certdeploy-front-{digest}.chain.crt.18f3a2"), "front"));
+        assert!(!is_our_upload(&format!("certdeploy-front-2-{digest}.chain.crt.18f3a2"), "front"));
+        assert!(!is_our_upload(&format!("certdeploy-front-{digest}.key"), "front"));
         for suffix in ["crt", "key", "chain.crt"] {
             assert!(is_ours(&format!("certdeploy-front-{digest}.{suffix}"), "front"));
+            assert!(is_ours(&format!("/Common/certdeploy-front-{digest}.{suffix}"), "front"));
         }
         for name in [
             format!("certdeploy-front-2-{digest}.crt"),

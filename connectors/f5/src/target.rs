@@ -90,7 +90,8 @@ impl Push for F5Push {
         Verify::from_setting(self.settings.verify.clone()).with_timeout(self.settings.verify_timeout.duration())
     }
 
-    /// The certificate that all profiles show. If they do not show one and the same, the first that is not the wanted one.
+    /// The certificate that all profiles show. If they do not show one and the same, it is one that is not the wanted one, and rather
+    /// one that somebody else has put there.
     async fn observe(&mut self, context: &Context) -> Result<Observed, Error> {
         let profiles = self.profiles(context).await?;
         let api = self.api(context)?;
@@ -102,9 +103,10 @@ impl Push for F5Push {
         }
         let is_in_sync = self.settings.sync_to.is_none() || api.sync_status().await?.is_in_sync();
         let shown = |profile: &Profile| fingerprints.get(&profile.pair.as_ref()?.certificate).cloned().flatten();
-        let wanted = self.wanted.as_ref().map(|wanted| wanted.fingerprint.as_str());
-        let other = profiles.iter().map(shown).find(|fingerprint| fingerprint.as_deref() != wanted);
-        let mut observed = Observed::new(other.unwrap_or_else(|| wanted.map(str::to_owned)), None);
+        let wanted = self.wanted.as_ref().map(|wanted| wanted.fingerprint.clone());
+        let others = || profiles.iter().filter(|profile| shown(profile) != wanted);
+        let other = others().find(|profile| !self.shows_ours(profile)).or(others().next());
+        let mut observed = Observed::new(other.map_or(wanted.clone(), shown), None);
         observed.settled = is_in_sync && profiles.iter().all(|profile| self.is_settled(profile));
         self.seen = profiles;
         Ok(observed)
@@ -166,7 +168,8 @@ impl Push for F5Push {
             profiles.push(api.profile(place).await?);
         }
         let all = profiles.iter().zip(shown.iter().map(|shown| shown.pair.as_ref()));
-        let changes: Vec<_> = all.filter(|(profile, pair)| profile.pair.as_ref() != *pair).collect();
+        // What somebody else has put there since then stays.
+        let changes: Vec<_> = all.filter(|(profile, pair)| profile.pair.as_ref() != *pair && self.shows_ours(profile)).collect();
         if changes.is_empty() { Ok(()) } else { self.switch(&changes, context).await }
     }
 
@@ -174,7 +177,7 @@ impl Push for F5Push {
     async fn prune(&mut self, context: &Context) -> Result<(), Error> {
         self.save(context).await?;
         let api = self.api(context)?;
-        for name in api.uploads().await?.iter().filter(|name| material::is_ours(name, &self.target)) {
+        for name in api.uploads().await?.iter().filter(|name| material::is_our_upload(name, &self.target)) {
             api.discard(name).await?;
         }
         let pairs = self.profiles(context).await?.into_iter().filter_map(|profile| profile.pair);
@@ -232,9 +235,13 @@ impl F5Push {
         }
     }
 
+    fn shows_ours(&self, profile: &Profile) -> bool {
+        profile.pair.as_ref().is_some_and(|pair| material::is_ours(&pair.certificate, &self.target))
+    }
+
+    /// In the partition of the settings; what an earlier one has been left with stays there.
     fn is_ours(&self, path: &str) -> bool {
-        let name = path.strip_prefix(&format!("/{}/", self.settings.partition()));
-        name.is_some_and(|name| material::is_ours(name, &self.target))
+        path.starts_with(&format!("/{}/", self.settings.partition())) && material::is_ours(path, &self.target)
     }
 
     fn objects(&self, certificate: &Certificate) -> Vec<Object> {
@@ -253,7 +260,7 @@ impl F5Push {
             if api.exists(object).await? {
                 continue;
             }
-            let is_there = self.uploads.entry(object.name.clone()).or_default();
+            let is_there = self.uploads.entry(api.upload_name(object)).or_default();
             if !*is_there {
                 api.upload(object).await?;
                 *is_there = true;

@@ -34,7 +34,7 @@ async fn long_upload_goes_to_a_stand_in_in_parts_that_follow_each_other() {
         let sent = big_ip.stand_in().record().exchanges();
         let sent: Vec<&str> = sent.iter().filter_map(|exchange| exchange.request.header("content-range")).collect();
         assert_eq!(sent, ranges);
-        assert_eq!(big_ip.with(|device| device.downloads["a.crt"].clone()), content);
+        assert_eq!(big_ip.with(|device| device.downloads[&api.upload_name(&object)].clone()), content);
     }
     api.log_out().await.unwrap();
 }

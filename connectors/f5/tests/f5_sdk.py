@@ -23,11 +23,16 @@ def refused(action):
     try:
         action()
     except iControlUnexpectedHTTPError as error:
-        return [error.response.status_code, error.response.json()["message"]]
+        return [error.response.status_code, said(error.response)]
     except TransactionSubmitException as error:
         response = error.args[0].response
-        return [response.status_code, response.json()["message"]]
+        return [response.status_code, said(response)]
     raise AssertionError("it was taken")
+
+
+def said(response):
+    is_json = response.headers.get("Content-Type", "").startswith("application/json")
+    return response.json()["message"] if is_json else response.text
 
 
 def profile(name="www"):
@@ -108,6 +113,30 @@ mgmt.tm.sys.file.ssl_keys.ssl_key.load(partition="Common", name="sdk.key").delet
 seen["partition"] = refused(lambda: mgmt.tm.sys.file.ssl_certs.ssl_cert.create(
     name="a.crt", partition="Nowhere", sourcePath="file:" + DOWNLOADS + settings["second"].rsplit("/", 1)[1] + ".crt"))
 
+# What an upload can be wrong in.
+session = mgmt._meta_data["icr_session"]
+
+
+def part(content, content_range, content_type="application/octet-stream", name="part"):
+    uri = mgmt._meta_data["uri"] + "shared/file-transfer/uploads/" + name
+    return lambda: session.post(uri, data=content, headers={"Content-Range": content_range, "Content-Type": content_type})
+
+
+seen["range"] = refused(part(b"abc", "0-1/3"))
+seen["unit"] = refused(part(b"abc", "bytes 0-2/3"))
+seen["gap"] = refused(part(b"abc", "2-4/5"))
+part(b"abc", "0-2/6")()
+seen["overlap"] = refused(part(b"cde", "2-4/6"))
+seen["long"] = refused(part(b"a" * (1048576 + 1), "0-1048576/1048577"))
+seen["type"] = refused(part(b"abc", "0-2/3", content_type="application/json"))
+seen["name"] = refused(part(b"abc", "0-2/3", name="a:b"))
+
+# A profile cannot be changed beside a transaction.
+waiting = mgmt.tm.transactions.transaction.create()
+www = profile()
+seen["outside"] = refused(lambda: www.modify(certKeyChain=entry("sdk", "sdk")))
+waiting.delete()
+
 # Clean-up, saving, synchronising.
 seen["uploads"] = uploads()
 for pair in ("first", "second"):
@@ -125,7 +154,6 @@ entries = status.entries["https://localhost/mgmt/tm/cm/sync-status/0"]["nestedSt
 seen["sync"] = entries["status"]["description"]
 
 # The end of a session, and whom it does not know.
-session = mgmt._meta_data["icr_session"]
 token = mgmt._meta_data["uri"] + "shared/authz/tokens/" + session.session.auth.token
 seen["longer"] = session.patch(token, json={"timeout": 36000}).json()["timeout"]
 seen["too long"] = refused(lambda: session.patch(token, json={"timeout": 36001}))

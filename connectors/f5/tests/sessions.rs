@@ -166,8 +166,8 @@ async fn s1_upload_that_comes_back_in_an_error_is_not_shown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_of_a_run_that_was_killed_are_removed_and_others_stay() {
     let (world, settings, _, new) = World::renewed(World::settings).await;
-    let ours = format!("certdeploy-front-{}.key", "a".repeat(64));
-    let others = ["image.iso".to_owned(), format!("certdeploy-front-2-{}.key", "a".repeat(64))];
+    let ours = format!("certdeploy-front-{}.key.18f3a2", "a".repeat(64));
+    let others = ["image.iso".to_owned(), format!("certdeploy-front-2-{}.key.18f3a2", "a".repeat(64))];
     world.big_ip.with(|device| {
         let all = others.iter().chain([&ours]);
         device.downloads.extend(all.map(|name| (name.clone(), b"bytes".to_vec())));

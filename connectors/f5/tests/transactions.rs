@@ -11,6 +11,7 @@ use deploy_testkit::stand_in::{Answer, Fault};
 use serde_json::{Value, json};
 
 use crate::big_ip::config::entries;
+use crate::big_ip::entry;
 use crate::world::{API, BACKEND, WWW, World};
 
 const PROFILES: &str = "/mgmt/tm/ltm/profile/";
@@ -99,6 +100,18 @@ async fn p5_p6_all_profiles_go_back_in_one_transaction() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p3_p4_way_back_leaves_what_somebody_else_has_put_there() {
+    let (world, settings, old, new) = World::renewed(World::three).await;
+    world.inject(Fault::answer(Answer::new(403)).below("/mgmt/tm/sys/config").times(1));
+    let theirs = entry("default", "/Common/others");
+    world.big_ip.with(|device| device.trouble.after_commit = Some((API.to_owned(), vec![theirs.clone()])));
+    let report = world.deploy(&settings, &new).await;
+    assert_eq!((report.outcome, report.live), (Outcome::RollbackFailed, Live::Unknown), "somebody has to look: {report:?}");
+    assert_eq!(world.big_ip.served_fingerprint(WWW), old.fingerprint);
+    assert_eq!(world.big_ip.client_ssl(API)["certKeyChain"], json!([theirs]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn dry_run_of_a_stand_in_has_no_effect_and_says_why_it_refuses() {
     let (world, settings, _, new) = World::renewed(World::three).await;
     let before = world.big_ip.state();
@@ -142,6 +155,17 @@ async fn transaction_that_expired_is_begun_anew() {
     world.inject(Fault::answer(Answer::new(404).with_json(&gone)).changing().below(PROFILES).after(1).times(1));
     let report = world.deploy(&settings, &new).await;
     assert_eq!((report.outcome, world.big_ip.served_fingerprint(WWW)), (Outcome::Changed, new.fingerprint), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p8_transactions_that_are_over_at_once_are_given_up() {
+    let (world, settings, old, new) = World::renewed(World::settings).await;
+    world.big_ip.with(|device| device.transaction_lifetime = Duration::ZERO);
+    let report = world.deploy(&settings, &new).await;
+    let error = report.error.unwrap();
+    assert_eq!((report.outcome, report.live, error.kind()), (Outcome::Rejected, Live::Unchanged, ErrorKind::Unavailable));
+    assert!(error.full_message().contains("Missing transaction ID"), "{}", error.full_message());
+    assert_eq!(world.big_ip.served_fingerprint(WWW), old.fingerprint);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -82,6 +82,8 @@ pub(crate) struct Trouble {
     pub(crate) is_frozen: bool,
     /// What is served after the next commit, instead of what was committed.
     pub(crate) serves: Option<Issued>,
+    /// What others do right after the next commit.
+    pub(crate) after_commit: Option<(String, Vec<Value>)>,
     /// So many requests are answered, and then all tokens are gone.
     pub(crate) tokens_last: Option<usize>,
     /// What others do before the next changes: one before each.
@@ -119,9 +121,13 @@ impl Device {
 
     pub(crate) fn let_others_pass(&mut self) {
         if let Some((profile, entries)) = self.trouble.overtaking.pop_front() {
-            self.config.client_ssl.get_mut(&profile).unwrap().insert("certKeyChain".to_owned(), entries.into());
-            self.serve();
+            self.put(&profile, entries);
         }
+    }
+
+    fn put(&mut self, profile: &str, entries: Vec<Value>) {
+        self.config.client_ssl.get_mut(profile).unwrap().insert("certKeyChain".to_owned(), entries.into());
+        self.serve();
     }
 
     pub(crate) fn number(&mut self) -> u64 {
@@ -214,6 +220,9 @@ impl Device {
         if !validate_only {
             self.config = config;
             self.serve();
+            if let Some((profile, entries)) = self.trouble.after_commit.take() {
+                self.put(&profile, entries);
+            }
         }
         let seconds = self.transaction_lifetime.as_secs();
         let Some(left) = self.slow_commits.checked_sub(1) else { return Ok(transaction_state(number, "COMPLETED", seconds)) };

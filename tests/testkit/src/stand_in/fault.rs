@@ -22,6 +22,7 @@ pub struct Fault {
     effect: Effect,
     calls: Calls,
     prefix: String,
+    header: Option<(String, String)>,
     skip: usize,
     left: Option<usize>,
 }
@@ -82,7 +83,7 @@ impl Fault {
     }
 
     fn with(effect: Effect) -> Self {
-        Self { effect, calls: Calls::All, prefix: String::new(), skip: 0, left: None }
+        Self { effect, calls: Calls::All, prefix: String::new(), header: None, skip: 0, left: None }
     }
 
     /// For GET and HEAD only.
@@ -100,6 +101,12 @@ impl Fault {
     /// For paths that begin like this.
     pub fn below(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
+        self
+    }
+
+    /// For requests with a header that begins like this: an API that has one path for everything says there what it is asked for.
+    pub fn with_header(mut self, name: impl Into<String>, beginning: impl Into<String>) -> Self {
+        self.header = Some((name.into(), beginning.into()));
         self
     }
 
@@ -121,7 +128,11 @@ impl Fault {
             Calls::Changing => request.is_changing(),
             Calls::Reading => !request.is_changing(),
         };
-        calls && request.path.starts_with(&self.prefix)
+        let header = self
+            .header
+            .as_ref()
+            .is_none_or(|(name, beginning)| request.header(name).is_some_and(|value| value.starts_with(beginning)));
+        calls && header && request.path.starts_with(&self.prefix)
     }
 
     /// Whether it meets a request that it is for.

@@ -62,6 +62,10 @@ fn fault_meets_the_requests_that_it_is_for() {
         (refused().changing(), (200, 503)),
         (refused().below("/b"), (200, 503)),
         (refused().below("/b").reading(), (200, 200)),
+        (refused().with_header("HOST", "local"), (503, 503)),
+        (refused().with_header("Host", "remote"), (200, 200)),
+        (refused().with_header("Content-Length", "4"), (200, 503)),
+        (refused().with_header("Missing", ""), (200, 200)),
     ] {
         let stand_in = counter();
         stand_in.faults().inject(fault.clone());
