@@ -9,7 +9,7 @@ use crate::{Outcome, shell};
 /// The budget: a shipped package, and the most crates that it may pull in with all its features, build scripts' included and
 /// itself not. Each has a little room over what was measured; more than that is a decision, and is made here.
 const BUDGETS: &[(&str, usize)] = &[
-    ("certdeploy", 232),
+    ("certdeploy", 238),
     ("deploy-apache", 61),
     ("deploy-aws", 130),
     ("deploy-aws-acm", 131),
