@@ -69,6 +69,7 @@ connectors! {
     "f5" => deploy_f5::F5,
     "files" => deploy_files::Files,
     "haproxy" => deploy_haproxy::Haproxy,
+    "iis" => deploy_iis::Iis,
     "java-keystore" => deploy_java_keystore::JavaKeystore,
     "k8s" => deploy_k8s::K8s,
     "lighttpd" => deploy_lighttpd::Lighttpd,
@@ -78,6 +79,7 @@ connectors! {
     "ssh" => deploy_files::RemoteFiles,
     "traefik" => deploy_traefik::Traefik,
     "webhook" => deploy_webhook::Webhook,
+    "windows-store" => deploy_windows_store::WindowsStore,
 }
 
 /// Runs the program: reads the command line, does what it asks, prints, and returns the exit code.

@@ -9,7 +9,7 @@ use crate::{Outcome, shell};
 /// The budget: a shipped package, and the most crates that it may pull in with all its features, build scripts' included and
 /// itself not. Each has a little room over what was measured; more than that is a decision, and is made here.
 const BUDGETS: &[(&str, usize)] = &[
-    ("certdeploy", 232),
+    ("certdeploy", 238),
     ("deploy-apache", 61),
     ("deploy-aws", 130),
     ("deploy-aws-acm", 131),
@@ -24,6 +24,7 @@ const BUDGETS: &[(&str, usize)] = &[
     ("deploy-files", 61),
     ("deploy-haproxy", 66),
     ("deploy-http", 125),
+    ("deploy-iis", 150),
     ("deploy-java-keystore", 82),
     ("deploy-k8s", 157),
     ("deploy-keystore", 80),
@@ -31,10 +32,12 @@ const BUDGETS: &[(&str, usize)] = &[
     ("deploy-nginx", 61),
     ("deploy-pkcs12", 82),
     ("deploy-postfix", 61),
+    ("deploy-powershell", 150),
     ("deploy-ssh", 62),
     ("deploy-testkit", 120),
     ("deploy-traefik", 126),
     ("deploy-webhook", 130),
+    ("deploy-windows-store", 150),
 ];
 
 /// A program with the nginx connector alone stays under this.

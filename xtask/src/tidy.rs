@@ -14,6 +14,9 @@ const CONNECTOR: &[&str] = &["Cargo.toml", "README.md", "src/config.rs", "src/li
 
 /// What a connector may have besides.
 const CONNECTOR_MORE: &[&str] = &[
+    // Which bindings of a web server are meant, and its files in a shared store.
+    "src/bindings.rs",
+    "src/central_store.rs",
     "src/client.rs",
     "src/discovery.rs",
     // Who asks, and what is asked for in which form.

@@ -425,6 +425,21 @@ async fn p9_the_name_that_is_asked_for_can_be_another_than_that_of_the_url() {
     assert_eq!(named(Some("10.0.0.1")).unwrap_err().kind(), ErrorKind::ConfigurationInvalid);
 }
 
+/// As WinRM's listeners and many appliances have one.
+#[tokio::test]
+async fn p9_a_certificate_that_signed_itself_can_stand_in_the_ca_file() {
+    let [ours, another] = [(); 2].map(|()| rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap());
+    let server = TlsServer::builder().start();
+    server.set_pem(&ours.cert.pem(), &ours.signing_key.serialize_pem()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let context = Context::new(directory.path().join("state"), deploy_testkit::provider());
+    let trusting =
+        |pem: String| Client::builder(&format!("https://{}", server.address())).with_ca_pem(pem).build(&context).unwrap();
+    // The server speaks no HTTP, but it speaks TLS with us until then.
+    is(&trusting(ours.cert.pem()).send(Request::get(&["v1"])).await.unwrap_err(), ErrorKind::Unavailable, LATER);
+    is(&trusting(another.cert.pem()).send(Request::get(&["v1"])).await.unwrap_err(), ErrorKind::Unauthenticated, NEVER);
+}
+
 #[tokio::test]
 async fn p9_a_remote_that_wants_a_certificate_gets_it() {
     let (authority, clients) = (Authority::new(), Authority::new());

@@ -81,19 +81,28 @@ pub struct KeyEntry<'a> {
     pub key_password: &'a SecretString,
     /// Nothing else is to be in the store. The one key that is there is replaced, whatever its alias.
     pub alone: bool,
+    /// The provider of Windows that is to hold the key after an import. For PKCS#12.
+    pub provider: Option<&'a str>,
 }
 
 impl<'a> KeyEntry<'a> {
     /// An entry beside others.
     #[must_use]
     pub fn new(alias: &'a str, certificate: &'a Certificate, key_password: &'a SecretString) -> Self {
-        Self { alias, certificate, key_password, alone: false }
+        Self { alias, certificate, key_password, alone: false, provider: None }
     }
 
     /// An entry by itself.
     #[must_use]
     pub fn alone(mut self, alone: bool) -> Self {
         self.alone = alone;
+        self
+    }
+
+    /// An entry for Windows, whose importer asks this provider to hold the key.
+    #[must_use]
+    pub fn with_provider(mut self, provider: &'a str) -> Self {
+        self.provider = Some(provider);
         self
     }
 
@@ -165,6 +174,15 @@ impl Keystore {
         match &mut self.0 {
             Format::Jks(store) => store.put(entry, now, random),
             Format::Pkcs12(store) => store.put(entry, encryption, random),
+        }
+    }
+
+    /// The certificate of each key, as DER: the first of its chain. Of a PKCS#12; there are none of a JKS.
+    #[must_use]
+    pub fn leaves(&self) -> Vec<&[u8]> {
+        match &self.0 {
+            Format::Jks(_) => Vec::new(),
+            Format::Pkcs12(store) => store.leaves(),
         }
     }
 

@@ -19,6 +19,8 @@ const CERTIFICATE_BAG: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.
 const X509_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.22.1");
 const FRIENDLY_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.20");
 const LOCAL_KEY_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.21");
+/// Microsoft's name of the provider that a key belongs to: `szOID_PKCS_12_KEY_PROVIDER_NAME_ATTR` of wincrypt.h.
+const KEY_PROVIDER_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.17.1");
 /// Java's mark of a certificate that is trusted, and not a part of a chain.
 const TRUSTED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.113894.746875.1.1");
 
@@ -128,6 +130,11 @@ impl Pkcs12 {
             return Err(KeystoreError::SameName { whose: format!("{:?}", entry.alias) });
         }
         Ok(true)
+    }
+
+    pub(crate) fn leaves(&self) -> Vec<&[u8]> {
+        let keys = self.bags().filter(|(_, bag)| bag.is_key());
+        keys.filter_map(|(place, _)| self.bag(*self.chain(place).first()?).certificate()).collect()
     }
 
     pub(crate) fn to_bytes(&self, password: &SecretString, random: &dyn SecureRandom) -> Result<SecretBytes, KeystoreError> {
@@ -252,7 +259,8 @@ impl Pkcs12 {
     fn add(&mut self, entry: &KeyEntry<'_>, random: &dyn SecureRandom) -> Result<(), KeystoreError> {
         let chain = entry.chain();
         let key_id = Sha1::new().chain_update(entry.alias).chain_update(entry.certificate.leaf_der()).finalize();
-        let of_key = attributes(entry.alias, &key_id);
+        let of_certificate = attributes(entry.alias, &key_id, None);
+        let of_key = attributes(entry.alias, &key_id, entry.provider);
         let known: Vec<Vec<u8>> =
             self.bags().filter(|(_, bag)| !bag.trusted).filter_map(|(_, bag)| bag.certificate().map(<[u8]>::to_vec)).collect();
         for (index, certificate) in chain.iter().enumerate() {
@@ -261,7 +269,7 @@ impl Pkcs12 {
             }
             let value = tlv::element(EXPLICIT_0, &[&tlv::element(OCTETS, &[certificate])]);
             let value = tlv::element(SEQUENCE, &[&tlv::oid(X509_CERTIFICATE), &value]);
-            let bag = bag(CERTIFICATE_BAG, &value, if index == 0 { &of_key } else { &[] });
+            let bag = bag(CERTIFICATE_BAG, &value, if index == 0 { &of_certificate } else { &[] });
             self.safe(true).push(Bag::read(&bag)?);
         }
         let key = entry.certificate.key_pkcs8_der();
@@ -380,15 +388,16 @@ fn bag(oid: ObjectIdentifier, value: &[u8], attributes: &[u8]) -> Zeroizing<Vec<
     tlv::element(SEQUENCE, &[&tlv::oid(oid), &tlv::element(EXPLICIT_0, &[value]), attributes])
 }
 
-/// A name and a local key ID, which tie a key and its certificate together.
-fn attributes(name: &str, key_id: &[u8]) -> Vec<u8> {
-    let name: Vec<u8> = name.encode_utf16().flat_map(u16::to_be_bytes).collect();
+/// A name and a local key ID, which tie a key and its certificate together; and a provider for the key.
+fn attributes(name: &str, key_id: &[u8], provider: Option<&str>) -> Vec<u8> {
+    let wide = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<u8>>();
     let attribute =
         |oid, tag, value: &[u8]| tlv::element(SEQUENCE, &[&tlv::oid(oid), &tlv::element(SET, &[&tlv::element(tag, &[value])])]);
-    let mut both = [attribute(FRIENDLY_NAME, BMP_STRING, &name), attribute(LOCAL_KEY_ID, OCTETS, key_id)];
+    let mut all = vec![attribute(FRIENDLY_NAME, BMP_STRING, &wide(name)), attribute(LOCAL_KEY_ID, OCTETS, key_id)];
+    all.extend(provider.map(|provider| attribute(KEY_PROVIDER_NAME, BMP_STRING, &wide(provider))));
     // A set has an order in DER: X.690, 11.6.
-    both.sort_by(|one, other| one.as_slice().cmp(other));
-    tlv::element(SET, &[&both[0], &both[1]]).to_vec()
+    all.sort_by(|one, other| one.as_slice().cmp(other));
+    tlv::element(SET, &all.iter().map(|attribute| attribute.as_slice()).collect::<Vec<_>>()).to_vec()
 }
 
 /// The certificate in a bag's value; `None` for SDSI, which is not X.509.

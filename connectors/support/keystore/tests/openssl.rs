@@ -56,6 +56,22 @@ fn openssl_reads_key_and_chain_of_every_kind_in_both_encryptions() {
 }
 
 #[test]
+fn openssl_reads_the_provider_of_windows_that_is_to_hold_the_key() {
+    let directory = directory();
+    let password = SecretString::from(PASSWORD.to_owned());
+    let certificate = certificate(KeyKind::EcP256);
+    let mut store = Keystore::empty(StoreType::Pkcs12, Encryption::Modern);
+    let random = provider().secure_random;
+    let entry = KeyEntry::new("www", &certificate, &password).with_provider("Microsoft Software Key Storage Provider");
+    store.put(&entry, None, UNIX_EPOCH, random).unwrap();
+    fs::write(directory.path().join("store.p12"), store.to_bytes(&password, random).unwrap().expose()).unwrap();
+    let read = openssl(directory.path(), "pkcs12 -in store.p12 -passin file:password -nodes").unwrap();
+    assert_eq!(read.matches("Microsoft CSP Name: Microsoft Software Key Storage Provider").count(), 1, "{read}");
+    let store = Keystore::open(&fs::read(directory.path().join("store.p12")).unwrap(), &password).unwrap();
+    assert_eq!(store.leaves(), [certificate.leaf_der()]);
+}
+
+#[test]
 fn what_openssl_writes_is_opened_and_its_key_is_known_again() {
     let directory = directory();
     let password = SecretString::from(PASSWORD.to_owned());

@@ -53,13 +53,35 @@ pub struct Answer {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
+    pub(super) sent: Sent,
+}
+
+/// Whether an answer reaches anybody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Sent {
+    #[default]
+    Yes,
+    Closed,
+    Never,
 }
 
 impl Answer {
     /// An answer without headers and body.
     #[must_use]
     pub fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new() }
+        Self { status, headers: Vec::new(), body: Vec::new(), sent: Sent::Yes }
+    }
+
+    /// None: the connection is closed instead. For a handler that alone knows which request a fault is meant for.
+    #[must_use]
+    pub fn closed() -> Self {
+        Self { sent: Sent::Closed, ..Self::new(0) }
+    }
+
+    /// None: the connection stays open, and silent.
+    #[must_use]
+    pub fn never() -> Self {
+        Self { sent: Sent::Never, ..Self::new(0) }
     }
 
     /// With one more header.

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
-use super::exchange::{Answer, HttpRequest, Record};
+use super::exchange::{Answer, HttpRequest, Record, Sent};
 use super::fault::{Effect, Faults};
 use super::lock;
 use crate::pki::Issued;
@@ -127,6 +127,11 @@ async fn answer<S>(shared: Arc<Shared<S>>, request: hyper::Request<Incoming>) ->
         }
         Some(Effect::Never) => std::future::pending().await,
     };
+    match answer.sent {
+        Sent::Yes => {}
+        Sent::Closed => return Err(Closed),
+        Sent::Never => return std::future::pending().await,
+    }
     shared.record.answered(number, answer.status);
     Ok(response(answer))
 }

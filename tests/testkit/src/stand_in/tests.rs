@@ -96,6 +96,16 @@ fn fault_lasts_for_so_many_requests_and_begins_after_so_many() {
 }
 
 #[test]
+fn handler_can_close_a_connection_or_keep_it_silent() {
+    for (answer, patience) in [(Answer::closed(), PATIENCE), (Answer::never(), Duration::from_millis(200))] {
+        let stand_in = StandIn::start_plain((), move |_, ()| answer.clone());
+        ask(stand_in.address(), "PUT /b", "text", patience).unwrap_err();
+        let exchanges = stand_in.record().exchanges();
+        assert_eq!((exchanges[0].taken, exchanges[0].status), (true, None));
+    }
+}
+
+#[test]
 fn partial_upload_takes_the_first_requests_only() {
     let stand_in = counter();
     stand_in.faults().inject(Fault::close_before().changing().after(2));
