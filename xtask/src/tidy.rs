@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
-use crate::{Outcome, shell};
+use crate::{Outcome, graph, shell};
 
 /// The longest source file, tests not counted.
 const MOST_LINES: usize = 600;
@@ -42,6 +42,10 @@ const CONNECTOR_MORE: &[&str] = &[
     "src/redact.rs",
 ];
 
+/// Where it is said what each connector was tried with, and in which words.
+const TRIED: &str = "docs/testing.md";
+const DEGREES: &[&str] = &["real", "stand-in, checked by a real client", "stand-in only"];
+
 /// Users that only exist in examples and tests.
 const EXAMPLE_USERS: &[&str] = &["", "a", "user"];
 
@@ -49,6 +53,7 @@ pub(crate) fn run() -> Outcome {
     let top = shell::root();
     let files = files(&top)?;
     let mut faults = connectors(&files);
+    faults.extend(untold(&top)?);
     for file in &files {
         // A file may be deleted and not yet be committed as such.
         let Ok(bytes) = std::fs::read(top.join(file)) else { continue };
@@ -56,6 +61,15 @@ pub(crate) fn run() -> Outcome {
         faults.extend(faults_of(file, &text, &top));
     }
     if faults.is_empty() { Ok(()) } else { Err(format!("{} faults\n    {}", faults.len(), faults.join("\n    "))) }
+}
+
+/// Connectors of which nobody says what they were tried with.
+fn untold(top: &Path) -> Outcome<Vec<String>> {
+    let page = top.join(TRIED);
+    let text = std::fs::read_to_string(&page).map_err(|error| format!("{}: {error}", page.display()))?;
+    let kinds = graph::features("certdeploy")?.into_iter().filter(|name| !matches!(name.as_str(), "default" | "full"));
+    let untold = kinds.filter(|kind| !DEGREES.iter().any(|degree| text.contains(&format!("\n| `{kind}` | {degree} | "))));
+    Ok(untold.map(|kind| format!("{TRIED}: does not say what `{kind}` was tried with")).collect())
 }
 
 /// What is committed, or would be by `git add --all`.

@@ -44,7 +44,7 @@ fn matrix(registry: &Registry) -> String {
     }
     page.push_str("\nThe columns:\n\n");
     COLUMNS.iter().for_each(|(name, meaning, _)| page.push_str(&format!("- **{name}**: {meaning}\n")));
-    page.push_str("\nThe settings of each kind are in the [configuration reference](configuration.md).\n");
+    page.push_str("\nThe settings of each kind are in the [configuration reference](configuration.md). [Testing](testing.md) says what each was tried with.\n");
     page
 }
 
