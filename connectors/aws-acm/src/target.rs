@@ -283,15 +283,22 @@ impl AwsAcmPush {
             };
             return Ok(Some(self.look(&api, arn).await?.ok_or_else(missing)?));
         }
-        // One that was noted may be of another region, gone, or without the tags. They are what counts, until it is imported.
-        if let Some(arn) = &self.noted
-            && arn.parse::<Arn>().is_ok_and(|arn| arn.region() == api.region())
-            && let Some(found) = self.look(&api, arn).await?
-            && (self.sent.is_some() || self.is_marked(&found.tags))
-        {
-            return Ok(Some(found));
+        let noted = self.look_at_noted(&api).await?;
+        if noted.as_ref().is_some_and(|noted| self.sent.is_some() || self.is_marked(&noted.tags)) {
+            return Ok(noted);
         }
-        self.search(&api).await
+        // One that has lost its tags is still what is attached everywhere, and gets them again. They count where another one has
+        // them, or where this one was given to somebody else.
+        let found = self.search(&api).await?;
+        Ok(found.or(noted.filter(|noted| !self.is_given_away(&noted.tags))))
+    }
+
+    /// What was noted may be of another region, or gone.
+    async fn look_at_noted(&self, api: &Api) -> Result<Option<Found>, Error> {
+        match &self.noted {
+            Some(arn) if arn.parse::<Arn>().is_ok_and(|arn| arn.region() == api.region()) => self.look(api, arn).await,
+            _ => Ok(None),
+        }
     }
 
     /// By the mark, through all that the account has in the region.
@@ -332,15 +339,18 @@ impl AwsAcmPush {
         }
     }
 
-    /// Those of the settings that the certificate has not, or with another value.
+    /// Those that the certificate has not, or with another value.
     fn missing_tags(&self) -> Tags {
         let Some(seen) = &self.seen else { return Tags::new() };
-        let missing = self.settings.tags.iter().filter(|(key, value)| seen.tags.get(*key) != Some(value));
-        missing.map(|(key, value)| (key.clone(), value.clone())).collect()
+        self.all_tags().into_iter().filter(|(key, value)| seen.tags.get(key) != Some(value)).collect()
     }
 
     fn is_marked(&self, tags: &Tags) -> bool {
         self.mark.iter().all(|(key, value)| tags.get(key) == Some(value))
+    }
+
+    fn is_given_away(&self, tags: &Tags) -> bool {
+        self.mark.iter().any(|(key, value)| tags.get(key).is_some_and(|other| other != value))
     }
 
     /// `None` if it is not there, or not any more.

@@ -110,7 +110,15 @@ async fn real_moto_takes_a_first_import_renewals_and_tags() {
     let settings = json!({ "region": REGION, "tags": { "Owner": "web team" } });
     assert_eq!(moto.deploy("front", settings.clone(), &issued).await.outcome, Outcome::Changed);
     let (arn, leaf, tags) = moto.only();
-    assert_eq!((leaf, tags), (issued.fingerprint.clone(), json!({ "Owner": "web team", "certdeploy-target": "front" })));
+    assert_eq!((leaf, &tags), (issued.fingerprint.clone(), &json!({ "Owner": "web team", "certdeploy-target": "front" })));
+    assert_eq!(moto.deploy("front", settings.clone(), &issued).await.outcome, Outcome::Unchanged);
+
+    // moto forgets the tags of a certificate that is imported again. AWS keeps them. It is the same one all the same.
+    issued = moto.issue(KeyKind::Rsa2048);
+    assert_eq!(moto.deploy("front", settings.clone(), &issued).await.outcome, Outcome::Changed);
+    assert_eq!(moto.only(), (arn.clone(), issued.fingerprint.clone(), json!({})));
+    assert_eq!(moto.deploy("front", settings.clone(), &issued).await.outcome, Outcome::Changed);
+    assert_eq!(moto.only().2, tags);
     assert_eq!(moto.deploy("front", settings.clone(), &issued).await.outcome, Outcome::Unchanged);
 
     // By the ARN that was noted, by the tag once the note is lost, and by the ARN of the settings.
@@ -123,7 +131,6 @@ async fn real_moto_takes_a_first_import_renewals_and_tags() {
         assert_eq!(moto.deploy(target, settings.clone(), &issued).await.outcome, Outcome::Changed);
         let (same, leaf, tags) = moto.only();
         assert_eq!((same, leaf), (arn.clone(), issued.fingerprint.clone()));
-        // moto forgets the tags of a certificate that is imported again. AWS keeps them.
         assert_eq!(tags, json!({}));
         let tags = json!([{ "Key": "certdeploy-target", "Value": "front" }, { "Key": "Owner", "Value": "web team" }]);
         moto.ask(&json!([["add_tags_to_certificate", { "CertificateArn": arn, "Tags": tags }]]));

@@ -136,6 +136,32 @@ async fn note_does_not_outlive_the_tags_that_it_was_found_by_or_the_certificate(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn certificate_that_has_lost_its_tags_gets_them_again_and_one_that_was_given_away_does_not() {
+    let world = World::start();
+    world.deployed(&world.issue()).await;
+    let arn = world.only();
+    let tag = |owner: Option<&str>| {
+        world.acm.with(|state| {
+            let tags = &mut state.certificates.get_mut(&arn).unwrap().tags;
+            tags.clear();
+            tags.extend(owner.map(|owner| ("certdeploy-target".to_owned(), owner.to_owned())));
+        });
+    };
+    tag(None);
+    let issued = world.issue();
+    world.deployed(&issued).await;
+    assert_eq!((world.only(), world.acm.leaf(&arn)), (arn.clone(), Some(issued.fingerprint.clone())));
+    assert_eq!(json!(world.acm.tags(&arn)), json!({ "certdeploy-target": "front" }));
+    // Also where nothing else is to be done.
+    tag(None);
+    assert_eq!(world.deploy(&issued).await.outcome, Outcome::Changed);
+    assert_eq!((world.imports(), json!(world.acm.tags(&arn))), (0, json!({ "certdeploy-target": "front" })));
+    tag(Some("another"));
+    world.deployed(&world.issue()).await;
+    assert_eq!((world.acm.arns().len(), world.acm.leaf(&arn)), (2, Some(issued.fingerprint)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p2_lost_answer_of_a_first_import_makes_no_second_certificate() {
     let world = World::start();
     let issued = world.issue();
