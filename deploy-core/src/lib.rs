@@ -39,7 +39,7 @@ pub mod command;
 mod connector;
 mod context;
 mod destination;
-mod digest;
+pub mod digest;
 mod discovery;
 mod engine;
 mod error;

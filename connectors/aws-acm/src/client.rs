@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use deploy_aws::{Arn, Endpoint, Login, Problem, Service, Variant};
+use deploy_core::digest::{hex, sha256};
 use deploy_core::{Certificate, Context, Error, ErrorKind};
 use deploy_http::Response;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::config::AwsAcmSettings;
@@ -305,5 +305,5 @@ fn pairs(tags: &Tags) -> Vec<Tag<&str>> {
 fn fingerprint(pem: &str) -> Result<String, Error> {
     let der = CertificateDer::from_pem_slice(pem.as_bytes())
         .map_err(|error| Error::new(ErrorKind::Unavailable, "ACM answers with what is no certificate").with_source(error))?;
-    Ok(Sha256::digest(&der).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&sha256(&der)))
 }

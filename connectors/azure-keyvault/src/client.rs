@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use deploy_core::digest::{hex, sha256};
 use deploy_core::secret::{SecretBytes, SecretString};
 use deploy_core::{Certificate, Context, Error, ErrorKind};
 use deploy_http::{Client, ClientBuilder, Request, Response};
 use deploy_keystore::{Encryption, KeyEntry, Keystore, StoreType};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::challenge::Challenge;
@@ -202,7 +202,7 @@ impl Version {
             .map_err(|error| Error::new(ErrorKind::Unavailable, "the vault's certificate is no Base64").with_source(error))?;
         Ok(Self {
             id: id.rsplit('/').next().unwrap_or_default().to_owned(),
-            fingerprint: Sha256::digest(&leaf).iter().map(|byte| format!("{byte:02x}")).collect(),
+            fingerprint: hex(&sha256(&leaf)),
             enabled: attributes.enabled,
             tags: tags.unwrap_or_default(),
             policy,

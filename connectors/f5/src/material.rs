@@ -1,8 +1,8 @@
 //! A certificate as the objects that it becomes, and how those of a target are told from all others.
 
 use deploy_core::Certificate;
+use deploy_core::digest::{hex, sha256};
 use deploy_core::secret::SecretBytes;
-use sha2::{Digest as _, Sha256};
 
 use crate::profile::Pair;
 
@@ -50,7 +50,7 @@ pub(crate) fn objects(certificate: &Certificate, target: &str, partition: &str) 
     ];
     if certificate.chain_der().len() > 0 {
         let chain = certificate.chain_pem();
-        let name = format!("{}{}.chain.crt", prefix(target), hexadecimal(&Sha256::digest(&chain)));
+        let name = format!("{}{}.chain.crt", prefix(target), hex(&sha256(&chain)));
         objects.push(object(ObjectKind::Certificate, name, chain.into()));
     }
     objects
@@ -77,10 +77,6 @@ pub(crate) fn is_our_upload(name: &str, target: &str) -> bool {
 
 fn prefix(target: &str) -> String {
     format!("certdeploy-{target}-")
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use deploy_core::digest::{hex, sha256};
 use deploy_core::secret::{SecretBytes, SecretString};
 use deploy_core::{Certificate, Context, Error, ErrorKind, Observed, Push, Snapshot, Validation, Verify};
 use deploy_powershell::{FileWrite, Pfx, ReadFiles, WriteFiles};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::config::{CentralStore, IisSettings};
 
@@ -33,7 +33,8 @@ struct Look {
 impl Look {
     /// SHA-256 of each file, empty for one that does not exist.
     fn digests(&self) -> Vec<String> {
-        let digest = |content: &Option<SecretBytes>| content.as_ref().map(|content| hex(content.expose())).unwrap_or_default();
+        let digest =
+            |content: &Option<SecretBytes>| content.as_ref().map(|content| hex(&sha256(content.expose()))).unwrap_or_default();
         self.contents.iter().map(digest).collect()
     }
 }
@@ -136,15 +137,11 @@ impl CentralStorePush {
             let bytes = STANDARD.decode(content.expose()).map(SecretBytes::from).map_err(|error| {
                 Error::new(ErrorKind::Unavailable, format!("what the host says of {path} is not base64")).with_source(error)
             })?;
-            leaves.push(Pfx { bytes: bytes.clone(), password: password.clone() }.leaf(path)?.map(|leaf| hex(&leaf)));
+            leaves.push(Pfx { bytes: bytes.clone(), password: password.clone() }.leaf(path)?.map(|leaf| hex(&sha256(&leaf))));
             contents.push(Some(bytes));
         }
         leaves.dedup();
         let live = if leaves.len() == 1 { leaves.remove(0) } else { None };
         Ok(Look { build: answer.build, contents, live })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

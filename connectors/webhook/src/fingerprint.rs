@@ -1,11 +1,11 @@
 //! How the fingerprint of the live leaf is read out of an answer.
 
+use deploy_core::digest::{hex, sha256};
 use deploy_core::{Error, ErrorKind};
 use deploy_http::Response;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use crate::config::ObserveSettings;
 
@@ -44,7 +44,7 @@ fn normalized(text: &str) -> Result<String, Error> {
 fn of_pem(pem: &[u8]) -> Result<String, Error> {
     let leaf = CertificateDer::from_pem_slice(pem)
         .map_err(|error| unexpected("what the answer has for a certificate is no PEM").with_source(error))?;
-    Ok(Sha256::digest(&leaf).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&sha256(&leaf)))
 }
 
 fn unexpected(message: &str) -> Error {

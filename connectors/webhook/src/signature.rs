@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use deploy_core::digest::hex;
 use deploy_core::secret::SecretString;
 use deploy_core::{Error, ErrorKind};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -25,7 +26,7 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> Result<String, Error> {
     let no_key = |error| Error::new(ErrorKind::Internal, "HMAC takes a key of every length").with_source(error);
     let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(no_key)?;
     parts.iter().for_each(|part| mac.update(part));
-    Ok(mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&mac.finalize().into_bytes()))
 }
 
 #[cfg(test)]

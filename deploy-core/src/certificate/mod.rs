@@ -25,10 +25,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use sha2::{Digest as _, Sha256};
-
 use self::key::PrivateKey;
 use self::x509::X509;
+use crate::digest::{hex, sha256};
 use crate::secret::SecretBytes;
 
 /// A certificate with its chain and private key. Immutable, and cheap to clone.
@@ -89,7 +88,7 @@ impl Certificate {
 
     fn put_together(certificates: Vec<X509>, key: PrivateKey) -> Result<Self, MaterialError> {
         let chain::Chain { leaf, intermediates, root } = chain::sort_out(certificates, &key.public)?;
-        let fingerprint = x509::hexadecimal(&Sha256::digest(&leaf.der));
+        let fingerprint = hex(&sha256(&leaf.der));
         Ok(Self(Arc::new(Inner { leaf, chain: intermediates, root, key, fingerprint })))
     }
 
@@ -212,7 +211,7 @@ impl Certificate {
 pub(crate) fn read_leaf(live_pem: &[u8]) -> Option<(String, SystemTime)> {
     let blocks = pem::read(live_pem, Part::Certificate).ok()?;
     let leaf = X509::all_from_blocks(&blocks, Part::Certificate).ok()?.into_iter().next()?;
-    Some((x509::hexadecimal(&Sha256::digest(&leaf.der)), leaf.not_after))
+    Some((hex(&sha256(&leaf.der)), leaf.not_after))
 }
 
 impl fmt::Debug for Certificate {

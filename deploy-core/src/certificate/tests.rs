@@ -329,10 +329,7 @@ fn s1_debug_shows_nothing_of_the_key() {
     let shown = format!("{certificate:?} {:?} {:?}", certificate.key_der(), certificate.0.key);
     assert!(shown.contains("rsa.example.com"));
     let key = certificate.key_der().expose();
-    assert!(
-        !shown.contains(&x509::hexadecimal(&key[60..68]))
-            && !shown.contains(&format!("{:?}", &key[300..308]).replace(['[', ']'], ""))
-    );
+    assert!(!shown.contains(&hex(&key[60..68])) && !shown.contains(&format!("{:?}", &key[300..308]).replace(['[', ']'], "")));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use x509_cert::name::Name;
 use super::error::{MaterialError, Part};
 use super::key::PublicKey;
 use super::pem::{self, Block};
+use crate::digest::hex;
 
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
@@ -100,7 +101,7 @@ impl X509 {
             issuer_der: raw.issuer.to_vec(),
             subject: display(tbs.subject(), &dns_names),
             issuer: tbs.issuer().to_string(),
-            serial: hexadecimal(raw.serial),
+            serial: hex(raw.serial),
             not_before: tbs.validity().not_before.to_system_time(),
             not_after: tbs.validity().not_after.to_system_time(),
             dns_names,
@@ -218,9 +219,4 @@ fn display(subject: &Name, names: &[String]) -> String {
         (true, Some(name)) => name.clone(),
         _ => subject.to_string(),
     }
-}
-
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from(if value < 10 { b'0' + value } else { b'a' + value - 10 });
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }

@@ -26,6 +26,7 @@ use crate::target::Recovery;
 const TRIES: u32 = 5;
 /// What a remote gets to end a session in.
 const CLOSING: Duration = Duration::from_secs(5);
+
 /// Deploys by calls.
 pub(super) fn deploy(
     certificate: &Certificate,

@@ -9,12 +9,12 @@ use std::time::Instant;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::{AlertDescription, ClientConfig, ClientConnection, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved};
-use sha2::{Digest as _, Sha256};
 
 use super::transport::Transport;
 use super::verifier::{Capture, Seen, Signature, is_foreign_to_tls12, restricted};
 use super::{Endpoint, HandshakeProblem, Observation, ProbeError, starttls};
 use crate::context::Cancellation;
+use crate::digest::{hex, sha256};
 
 /// Asks one address, at most until `limit`.
 pub(super) fn observe(
@@ -131,5 +131,5 @@ fn close(mut tls: ClientConnection, mut transport: Transport<'_>) {
 }
 
 fn fingerprint(der: &[u8]) -> String {
-    Sha256::digest(der).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&sha256(der))
 }

@@ -5,9 +5,10 @@
 
 use std::time::SystemTime;
 
+use deploy_core::digest::{hex, sha256};
 use deploy_core::{Error, ErrorKind};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::credentials::Credentials;
@@ -39,9 +40,9 @@ impl Signing<'_> {
         let names = names.join(";");
         let headers: Zeroizing<String> =
             Zeroizing::new(self.headers.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect());
-        let body = hexadecimal(&Sha256::digest(self.body));
+        let body = hex(&sha256(self.body));
         let request = Zeroizing::new(format!("POST\n/\n\n{}\n{names}\n{body}", *headers));
-        let digest = hexadecimal(&Sha256::digest(request.as_bytes()));
+        let digest = hex(&sha256(request.as_bytes()));
         let to_sign = format!("{ALGORITHM}\n{}\n{scope}\n{digest}", self.timestamp);
 
         let secret = Zeroizing::new(format!("AWS4{}", credentials.secret_access_key.expose()));
@@ -49,7 +50,7 @@ impl Signing<'_> {
         for part in [day, self.region, self.service, "aws4_request"] {
             key = mac(&key, part)?;
         }
-        let signature = hexadecimal(&mac(&key, &to_sign)?);
+        let signature = hex(&mac(&key, &to_sign)?);
         Ok(format!("{ALGORITHM} Credential={}/{scope}, SignedHeaders={names}, Signature={signature}", credentials.access_key_id))
     }
 }
@@ -59,10 +60,6 @@ fn mac(key: &[u8], text: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
         .map_err(|error| Error::new(ErrorKind::Internal, "a key of no length that HMAC takes").with_source(error))?;
     mac.update(text.as_bytes());
     Ok(Zeroizing::new(mac.finalize().into_bytes().to_vec()))
-}
-
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use deploy_core::digest::hex;
 use deploy_core::secret::SecretString;
 use deploy_core::{Error, ErrorKind};
 use deploy_http::Request;
@@ -13,7 +14,6 @@ use super::{Surroundings, invalid};
 use crate::credentials::{Credentials, secret, time};
 use crate::endpoint::Endpoint;
 use crate::profiles::{Profile, Profiles};
-use crate::signature::hexadecimal;
 
 /// What a profile says of its login.
 pub(super) struct Login<'a> {
@@ -88,7 +88,7 @@ impl<'a> Login<'a> {
     }
 
     fn token(&self, around: &Surroundings<'_>) -> Result<SecretString, Error> {
-        let name = format!("sso/cache/{}.json", hexadecimal(&Sha1::digest(self.cached_as)));
+        let name = format!("sso/cache/{}.json", hex(&Sha1::digest(self.cached_as)));
         let Some(path) = around.in_home(&name) else { return Err(expired()) };
         let Some((bytes, mode)) = around.file(&path)? else { return Err(expired()) };
         if mode & 0o006 != 0 {
